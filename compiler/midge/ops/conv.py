@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Convolution, 1-D and 2-D, grouped and depthwise.
+
+    y[oy, ox, o] = clamp(b[o] + sum over ky, kx, i of x[oy * sh + ky * dh - pt, ox * sw + kx * dw - pl, g + i] * w[o, ky, kx, i], low, high)
+
+x is (1, H, W, C) or (1, L, C), w is OHWI with I = C / groups, b is (O). Quantized: x int8 per tensor, w int8 with zero_point 0 per
+tensor or per output channel, b int32 of scale s_x * s_w[o], y int8.
+
+Source: ONNX Conv-11, QLinearConv-10; BatchNormalization is imported as a 1x1 depthwise convolution.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from midge.errors import ImportFailed, Unsupported
+from midge.fixedpoint import activation_range, quantize_multipliers, requantize
+from midge.ir import Array, DType, Node, Op, Quant, TensorType
+from midge.ops.build import Builder, OnnxNode, onnx_op
+from midge.ops.lowering import Lowering, Variant
+from midge.program import Kernel, Window
+
+
+@dataclass(frozen=True)
+class Conv2D(Op):
+    """Attributes of a convolution; pads are (top, left, bottom, right), low and high the fused clamp in real numbers."""
+
+    strides: tuple[int, int] = (1, 1)
+    dilations: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    groups: int = 1
+    low: float = -math.inf
+    high: float = math.inf
+
+    def infer(self, types: list[TensorType]) -> list[TensorType]:
+        x, w = types[0], types[1]
+        height, width, channels = x.hwc
+        out, kh, kw, depth = w.shape
+        if depth * self.groups != channels:
+            raise ImportFailed(f"conv2d: weight has {depth} input channels a group and {self.groups} groups, input has {channels} channels (OHWI)")
+        if out % self.groups:
+            raise ImportFailed(f"conv2d: {out} output channels do not divide into {self.groups} groups")
+        rows = window_count(height, kh, self.strides[0], self.dilations[0], self.pads[0] + self.pads[2])
+        cols = window_count(width, kw, self.strides[1], self.dilations[1], self.pads[1] + self.pads[3])
+        if rows < 1 or cols < 1:
+            raise ImportFailed(f"conv2d: kernel {kh}x{kw} does not fit in the padded input {height}x{width}")
+        shape = (1, rows, cols, out) if len(x.shape) == 4 else (1, rows, out)
+        return [TensorType(DType.F32, shape)]
+
+    def reference(self, inputs: list[Array], types: list[TensorType], out: list[TensorType], numerics: str) -> list[Array]:
+        x, w = inputs[0].reshape(types[0].hwc), inputs[1]
+        if out[0].dtype.is_float:
+            y = self.accumulate(x.astype(np.float64), w.astype(np.float64))
+            if len(inputs) > 2:
+                y = y + inputs[2]
+            return [np.clip(y, self.low, self.high).astype(np.float32).reshape(out[0].shape)]
+        acc = self.accumulate(x.astype(np.float64) - types[0].q.z, w.astype(np.float64)).astype(np.int64) + inputs[2].astype(np.int64)
+        multiplier, shift = quantize_multipliers(effective_scales(types, out[0]))
+        act_min, act_max = activation_range(self.low, self.high, out[0].q.s, out[0].q.z)
+        y = np.clip(requantize(acc, multiplier, shift, numerics) + out[0].q.z, act_min, act_max)
+        return [y.astype(np.int8).reshape(out[0].shape)]
+
+    def accumulate(self, x: Array, w: Array) -> Array:
+        """The sum of products (H', W', O) of x (H, W, C) and w OHWI, in float64: exact for integers."""
+        top, left, bottom, right = self.pads
+        x = np.pad(x, ((top, bottom), (left, right), (0, 0)))
+        (sh, sw), (dh, dw) = self.strides, self.dilations
+        out, kh, kw, depth = w.shape
+        rows, cols = (x.shape[0] - dh * (kh - 1) - 1) // sh + 1, (x.shape[1] - dw * (kw - 1) - 1) // sw + 1
+        y = np.zeros((self.groups, rows * cols, out // self.groups))
+        grouped = w.reshape(self.groups, out // self.groups, kh, kw, depth)
+        for ky in range(kh):
+            for kx in range(kw):
+                tap = x[ky * dh : ky * dh + (rows - 1) * sh + 1 : sh, kx * dw : kx * dw + (cols - 1) * sw + 1 : sw]
+                y += tap.reshape(rows * cols, self.groups, depth).transpose(1, 0, 2) @ grouped[:, :, ky, kx].transpose(0, 2, 1)
+        return y.transpose(1, 0, 2).reshape(rows, cols, out)
+
+    def macs(self, types: list[TensorType], out: list[TensorType]) -> int:
+        return out[0].count * math.prod(types[1].shape[1:])
+
+    def lower(self, ctx: Lowering, node: Node) -> None:
+        types, out = ctx.graph.types(node.inputs), ctx.graph.type(node.outputs[0])
+        height, _, _ = types[0].hwc
+        kernel_height = types[1].shape[1]
+        pointwise = types[1].shape[1:3] == (1, 1) and self.strides == (1, 1) and self.pads == (0, 0, 0, 0)
+        params = conv_params(self, types, out, flat=pointwise)
+        variant = ctx.choose(KERNELS, self.depthwise(types))
+        weights, bias = ctx.graph.data(node.inputs[1]), ctx.graph.data(node.inputs[2])
+        assert weights is not None and bias is not None
+        constants = variant.pack(self.groups, weights, bias, types, out)
+        window = Window(height, kernel_height, self.strides[0], self.dilations[0], self.pads[0], rows_out=out.hwc[0])
+        source = ctx.operand(node.inputs[0], None if pointwise else window, flat=pointwise)
+        pad_row = ctx.pad_row(types[0].q.z, params["in_channels"])
+        ctx.call(node, variant.kernel, params, [source], {**constants, "pad_row": pad_row}, flat=pointwise)
+
+    def depthwise(self, types: list[TensorType]) -> bool:
+        """Whether every group has one input channel."""
+        return self.groups > 1 and self.groups == types[0].hwc[2]
+
+
+def window_count(size: int, kernel: int, stride: int, dilation: int, padding: int) -> int:
+    """Positions of a window along one axis."""
+    return (size + padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def effective_scales(types: list[TensorType], out: TensorType) -> Array:
+    """s_x * s_w[o] / s_y, one per output channel, in double precision from float32 scales."""
+    return types[0].q.s * types[1].q.scales(types[1].shape[0]) / out.q.s
+
+
+def conv_params(op: Conv2D, types: list[TensorType], out: TensorType, *, flat: bool) -> dict[str, int]:
+    """midge_conv2d_params. `flat`: a pointwise layer sees the whole tensor as one row of pixels."""
+    height, width, channels = types[0].hwc
+    act_min, act_max = activation_range(op.low, op.high, out.q.s, out.q.z)
+    return {
+        "in_width": height * width if flat else width,
+        "in_channels": channels,
+        "out_width": height * width if flat else out.hwc[1],
+        "out_channels": out.hwc[2],
+        "groups": op.groups,
+        "kernel_height": types[1].shape[1],
+        "kernel_width": types[1].shape[2],
+        "stride": op.strides[1],
+        "dilation": op.dilations[1],
+        "pad": op.pads[1],
+        "zero_point": out.q.z,
+        "act_min": act_min,
+        "act_max": act_max,
+    }
+
+
+def pad_blocks(data: Array, groups: int) -> Array:
+    """(O, ...) with each group's channels padded by zeros to a multiple of 4."""
+    grouped = data.reshape(groups, -1, *data.shape[1:])
+    missing = -grouped.shape[1] % 4
+    padded = np.pad(grouped, [(0, 0), (0, missing)] + [(0, 0)] * (data.ndim - 1))
+    return padded.reshape(-1, *data.shape[1:])
+
+
+def pack_blocks(groups: int, weights: Array, bias: Array, types: list[TensorType], out: TensorType) -> dict[str, Array]:
+    """midge_conv2d_constants in blocks of four channels; the input's zero point is folded into the bias."""
+    folded = bias.astype(np.int64) - types[0].q.z * weights.astype(np.int64).sum((1, 2, 3))
+    if np.abs(folded).max(initial=0) >= 1 << 31:
+        raise Unsupported(f"conv2d: a bias of {int(np.abs(folded).max())} with the zero point folded in does not fit in 32 bits")
+    multiplier, shift = quantize_multipliers(effective_scales(types, out))
+    padded = pad_blocks(weights, groups)
+    blocks = padded.reshape(-1, 4, *weights.shape[1:]).transpose(0, 2, 3, 4, 1)
+    return {
+        "weights": blocks.astype(np.int8),
+        "bias": pad_blocks(folded, groups).astype(np.int32),
+        "multiplier": pad_blocks(multiplier, groups),
+        "shift": pad_blocks(shift, groups).astype(np.int8),
+    }
+
+
+def pack_depthwise(groups: int, weights: Array, bias: Array, types: list[TensorType], out: TensorType) -> dict[str, Array]:
+    """As pack_blocks; channels of all groups share blocks of four."""
+    return pack_blocks(1, weights, bias, types, out)
+
+
+def _not_depthwise(depthwise: bool) -> str:
+    return "" if depthwise else "groups have more than one input channel"
+
+
+KERNELS = (
+    Variant(Kernel("midge_depthwise_s8", "conv2d", profiled=True), pack_depthwise, _not_depthwise),
+    Variant(Kernel("midge_conv2d_s8", "conv2d", profiled=True), pack_blocks),
+)
+
+
+def resolve_pads(node: OnnxNode, size: list[int], kernel: list[int], strides: list[int], dilations: list[int]) -> tuple[list[int], list[int]]:
+    """(begin, end) padding per spatial axis from `pads` or `auto_pad`; SAME_LOWER puts the odd one first."""
+    rank = len(size)
+    mode = node.attrs.get("auto_pad", "NOTSET")
+    mode = mode.decode() if isinstance(mode, bytes) else mode
+    if mode == "NOTSET":
+        pads = node.ints("pads", [0] * (2 * rank))
+        return pads[:rank], pads[rank:]
+    if mode == "VALID":
+        return [0] * rank, [0] * rank
+    begin, end = [], []
+    for n, k, s, d in zip(size, kernel, strides, dilations, strict=True):
+        total = max(0, (-(-n // s) - 1) * s + d * (k - 1) + 1 - n)
+        small, large = total // 2, total - total // 2
+        begin.append(large if mode == "SAME_LOWER" else small)
+        end.append(small if mode == "SAME_LOWER" else large)
+    return begin, end
+
+
+def emit_conv(builder: Builder, node: OnnxNode, x: str, w: str, bias: str) -> str:
+    """Conv from NCHW values x, w (OIHW) and an optional bias to an NCHW value."""
+    if builder.graph.data(w) is None:
+        raise Unsupported(f"{node}: weights are computed at run time; only constant weights are offered")
+    rank = len(builder.type(w).shape) - 2
+    if rank not in (1, 2) or len(builder.type(x).shape) != rank + 2:
+        raise Unsupported(f"{node}: {rank}-D convolution of a rank-{len(builder.type(x).shape)} input; 1-D and 2-D are offered")
+    kernel = list(builder.type(w).shape[2:])
+    strides, dilations = node.ints("strides", [1] * rank), node.ints("dilations", [1] * rank)
+    begin, end = resolve_pads(node, list(builder.type(x).shape[2:]), kernel, strides, dilations)
+    if min(begin + end) < 0 or min(strides + dilations) < 1:
+        raise Unsupported(f"{node}: negative pads or strides below 1; slice the input instead")
+    op = Conv2D(
+        (strides[0], strides[1] if rank > 1 else 1),
+        (dilations[0], dilations[1] if rank > 1 else 1),
+        (begin[0], begin[1] if rank > 1 else 0, end[0], end[1] if rank > 1 else 0),
+        int(node.attrs.get("group", 1)),
+    )
+    weights = builder.transpose(w, (0, 2, 1)) if rank == 1 else builder.transpose(w, (0, 2, 3, 1))
+    if rank == 1:  # (O, L, I) to OHWI with W = 1; the quantized axis, 0, stays where it is
+        data, quant = builder.graph.data(weights), builder.type(weights).quant
+        assert data is not None
+        weights = builder.constant(weights, data[:, :, None, :], quant)
+    inputs = [builder.nhwc(x), weights] + ([bias] if bias else [])
+    return builder.nchw(builder.emit1(op, inputs))
+
+
+@onnx_op("Conv")
+def conv_from_onnx(builder: Builder, node: OnnxNode) -> str:
+    return emit_conv(builder, node, node.input(0), node.input(1), node.input(2))
+
+
+@onnx_op("BatchNormalization")
+def batch_norm_from_onnx(builder: Builder, node: OnnxNode) -> str:
+    """y = gamma * (x - mean) / sqrt(var + epsilon) + beta as a 1x1 depthwise convolution. Source: ONNX BatchNormalization-7 to -15."""
+    if int(node.attrs.get("training_mode", 0)):
+        raise Unsupported(f"{node}: training mode; export the model in evaluation mode")
+    gamma, beta, mean, var = (builder.required(node, i, what).astype(np.float64) for i, what in ((1, "scale"), (2, "B"), (3, "mean"), (4, "var")))
+    factor = gamma / np.sqrt(var + float(node.attrs.get("epsilon", 1e-5)))
+    channels = factor.size
+    x, shape = node.input(0), builder.type(node.input(0)).shape
+    if len(shape) < 2 or shape[1] != channels:
+        raise ImportFailed(f"{node}: {channels} channels of statistics, input is {shape}")
+    weights = builder.constant(f"{node.name}_factor", factor.astype(np.float32).reshape(channels, 1, 1, 1))
+    bias = builder.constant(f"{node.name}_offset", (beta - mean * factor).astype(np.float32))
+    source = builder.reshape(x, (1, 1, 1, channels)) if len(shape) == 2 else builder.nhwc(x)
+    y = builder.emit1(Conv2D(groups=channels), [source, weights, bias])
+    return builder.reshape(y, shape) if len(shape) == 2 else builder.nchw(y)
+
+
+def per_channel_bias_quant(x: Quant, w: Quant) -> Quant:
+    """The Quant of an int32 bias: scale s_x * s_w[o], zero_point 0."""
+    return Quant.of(np.asarray(w.scale, np.float64) * x.s, 0, 0)

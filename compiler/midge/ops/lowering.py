@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator's `lower` writes to: a Program being built, with constants packed and shared, and kernels chosen by what they accept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from midge.errors import IRError
+from midge.ir import Array, DType, Graph, Node
+from midge.program import Buffer, Call, Constant, Kernel, Layer, Operand, Program, Window
+
+
+def _never_refuses(geometry: Any) -> str:
+    return ""
+
+
+def _no_scratch(geometry: Any) -> int:
+    return 0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of an operator's KERNELS table, best first. `refuses` gives the reason why a geometry is not served, '' if it is;
+    `pack` turns weights into the constants of the kernel's struct; `scratch` is in bytes."""
+
+    kernel: Kernel
+    pack: Callable[..., dict[str, Array]]
+    refuses: Callable[[Any], str] = _never_refuses
+    scratch: Callable[[Any], int] = _no_scratch
+
+
+@dataclass
+class Lowering:
+    """Graph values to buffers, nodes to calls. `views` maps a value to the value whose buffer it shares."""
+
+    graph: Graph
+    program: Program
+    features: frozenset[str] = frozenset()
+    views: dict[str, str] = field(default_factory=dict)
+    pad_rows: dict[int, int] = field(default_factory=dict)  # zero_point -> longest row in bytes
+    layer: int = 0
+    by_content: dict[tuple[str, bytes], str] = field(default_factory=dict)
+
+    def choose(self, variants: tuple[Variant, ...], geometry: Any) -> Variant:
+        """The first variant whose features the target has and that accepts the geometry."""
+        for variant in variants:
+            if variant.kernel.features <= self.features and not variant.refuses(geometry):
+                return variant
+        raise IRError(f"no kernel serves {geometry}")
+
+    def alias(self, value: str, source: str) -> None:
+        """`value` is the same bytes as `source` (a reshape): no call, no buffer."""
+        self.views[value] = self.root(source)
+
+    def root(self, value: str) -> str:
+        return self.views.get(value, value)
+
+    def buffer(self, value: str) -> Buffer:
+        """The buffer of a value, made on first use."""
+        name = self.root(value)
+        if name not in self.program.buffers:
+            kind = self.graph.type(name)
+            height, width, channels = kind.hwc
+            self.program.buffers[name] = Buffer(name, kind, height, width * channels * kind.dtype.nbytes)
+        return self.program.buffers[name]
+
+    def constant(self, stem: str, data: Array) -> str:
+        """A constant under a fresh symbol; identical bytes of one type are stored once."""
+        data = np.ascontiguousarray(data)
+        key = (str(data.dtype), data.tobytes())
+        if key not in self.by_content:
+            symbol, suffix = stem, 1
+            while symbol in self.program.constants:
+                symbol, suffix = f"{stem}_{suffix}", suffix + 1
+            self.program.constants[symbol] = Constant(symbol, DType.of(data.dtype), data)
+            self.by_content[key] = symbol
+        return self.by_content[key]
+
+    def pad_row(self, zero_point: int, nbytes: int) -> str:
+        """The constant row of `zero_point` that stands for padding: one per zero_point, as long as the longest row that asks."""
+        self.pad_rows[zero_point] = max(nbytes, self.pad_rows.get(zero_point, 0))
+        return f"pad_row_{'m' if zero_point < 0 else ''}{abs(zero_point)}"
+
+    def finish_pad_rows(self) -> None:
+        """Called once at the end of lowering."""
+        for zero_point, nbytes in sorted(self.pad_rows.items()):
+            symbol = self.pad_row(zero_point, 0)
+            self.program.constants[symbol] = Constant(symbol, DType.S8, np.full(nbytes, zero_point, np.int8))
+
+    def operand(self, value: str, window: Window | None = None, *, flat: bool = False) -> Operand:
+        """Read a value: row by row through `window`, by default row y for output row y; `flat` reads the whole tensor as one row.
+
+        A constant value becomes a constant of the program (int8 or int32 rows). Padding rows are the zero_point of the value.
+        """
+        kind = self.graph.type(self.root(value) if not self.graph.is_constant(value) else value)
+        height, width, channels = kind.hwc
+        nbytes = width * channels * kind.dtype.nbytes
+        window = window or Window(1 if flat else height)
+        row_nbytes = height * nbytes if flat else nbytes
+        if self.graph.is_constant(value):
+            data = self.graph.data(value)
+            assert data is not None
+            return Operand("", window, row_nbytes, constant=self.constant(self.stem("operand"), data))
+        pad = self.pad_row(kind.q.z, row_nbytes) if window.may_pad else None
+        return Operand(self.buffer(value).name, window, row_nbytes, pad_row=pad)
+
+    def stem(self, field_name: str) -> str:
+        """Name for a constant of the current layer."""
+        return f"layer{self.layer}_{field_name}"
+
+    def call(
+        self,
+        node: Node,
+        kernel: Kernel,
+        params: Mapping[str, int],
+        inputs: list[Operand],
+        constants: Mapping[str, Array | str],
+        *,
+        output: str | None = None,
+        flat: bool = False,
+        rows: int | None = None,
+        first_row: int = 0,
+        scratch_nbytes: int = 0,
+        in_place: int | None = None,
+        completes: bool = True,
+    ) -> None:
+        """Append a Call that writes `output` (default: the node's first), all rows of it by default, as one row if `flat`.
+
+        For a REDUCE kernel `rows` counts the input rows that are added. Constants given as arrays are stored and shared; strings are
+        symbols already stored.
+        """
+        buffer = self.buffer(output or node.outputs[0])
+        symbols = {name: data if isinstance(data, str) else self.constant(self.stem(name), data) for name, data in constants.items()}
+        count = 1 if flat else buffer.rows if rows is None else rows
+        self.program.calls.append(
+            Call(
+                self.layer,
+                node.name,
+                kernel,
+                {name: int(value) for name, value in params.items()},
+                tuple(inputs),
+                symbols,
+                buffer.name,
+                count,
+                buffer.nbytes if flat else buffer.row_nbytes,
+                first_row,
+                scratch_nbytes,
+                in_place,
+                completes,
+            )
+        )
+
+    def finish_layer(self, node: Node, value: str, macs: int, text: str) -> None:
+        """Record that the calls since the last layer computed `value` of `node`."""
+        self.program.layers.append(Layer(self.layer, node.name, node.op.kind, value, self.buffer(value).name, node.origin, macs, text))
+        self.layer += 1

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Program: how it is computed. Kernel calls in order, on placed buffers.
+
+A Call produces rows of one buffer. Which input rows an output row needs is data (a Window), so that a scheduler can run any order of
+rows without knowing the kernel. All kernels have one signature:
+
+    void k(const params *, const T *const *in_rows, const constants *, T *const *out_rows, unsigned rows, void *scratch)
+
+`in_rows` holds, for each output row, the rows of input 0 tap by tap, then those of input 1, and so on; a row of padding is a pointer to constant
+zero points. A params struct has int32_t fields only and a constants struct pointers only, in the order of the dicts here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from midge.errors import IRError
+from midge.ir import Array, DType, TensorType
+
+
+class Contract(Enum):
+    """How a kernel is driven. ROWS: once per output row. REDUCE: `_init`, then `_add` for every input row, then `_finish`."""
+
+    ROWS = "rows"
+    REDUCE = "reduce"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One implementation in kernels/: its C symbol, its family (header and source) and what it needs of a target."""
+
+    symbol: str
+    family: str
+    profiled: bool = False  # has a `_tflite` twin for double rounding
+    contract: Contract = Contract.ROWS
+    features: frozenset[str] = frozenset()
+
+    def symbols(self, numerics: str) -> tuple[str, ...]:
+        """The C functions a Call needs."""
+        name = self.symbol + ("_tflite" if self.profiled and numerics == "tflite" else "")
+        if self.contract is Contract.REDUCE:
+            return (f"{name}_init", f"{name}_add", f"{name}_finish")
+        return (name,)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Input row of tap k for output row y: y * stride + k * dilation - pad; outside [0, height) it is padding.
+
+    With `up` > 1 the input row is floor(y / up) instead (nearest upsampling by a whole factor).
+    """
+
+    height: int
+    taps: int = 1
+    stride: int = 1
+    dilation: int = 1
+    pad: int = 0
+    up: int = 1
+    rows_out: int | None = None  # number of output rows; needed where padding may be met
+
+    def rows(self, y: int) -> list[int]:
+        """Input row per tap, -1 for padding."""
+        found = [y // self.up if self.up > 1 else y * self.stride + k * self.dilation - self.pad for k in range(self.taps)]
+        return [row if 0 <= row < self.height else -1 for row in found]
+
+    @property
+    def may_pad(self) -> bool:
+        """Whether an output row may need a row of padding."""
+        return self.rows_out is not None and any(row < 0 for y in range(self.rows_out) for row in self.rows(y))
+
+
+@dataclass
+class Buffer:
+    """One tensor in the arena: `rows` rows of `row_nbytes`. `offset` and `live` (first and last call, -1 is before the run) come from the planner."""
+
+    name: str
+    type: TensorType
+    rows: int
+    row_nbytes: int
+    align: int = 4
+    offset: int = -1
+    live: tuple[int, int] = (0, 0)
+
+    @property
+    def nbytes(self) -> int:
+        return self.rows * self.row_nbytes
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Packed constant data: C symbol, element type and bytes."""
+
+    symbol: str
+    dtype: DType
+    data: Array
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A buffer read through a Window. `pad_row` is the constant that stands for a row of padding; `rows` and `row_nbytes` the view the Call takes."""
+
+    buffer: str  # '' if the operand is a constant of the program
+    window: Window
+    row_nbytes: int
+    pad_row: str | None = None
+    constant: str | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """One kernel producing `rows` rows of `output`, from row `first_row` on. `completes` marks the last call of a layer."""
+
+    layer: int
+    name: str
+    kernel: Kernel
+    params: dict[str, int]
+    inputs: tuple[Operand, ...]
+    constants: dict[str, str]
+    output: str
+    rows: int
+    row_nbytes: int
+    first_row: int = 0
+    scratch_nbytes: int = 0
+    in_place: int | None = None  # index of the input whose buffer may become the output's, because each element is read before it is written
+    completes: bool = True
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What verify and reports call one step: a Graph node as it was lowered."""
+
+    index: int
+    name: str
+    kind: str
+    value: str  # the Graph value it computes
+    buffer: str
+    origin: tuple[str, ...]
+    macs: int
+    text: str  # one line for people: types in and out
+
+
+@dataclass
+class Port:
+    """An input or output of the library. `buffer` holds it; `type` is what the caller sees."""
+
+    name: str
+    buffer: str
+    type: TensorType
+    model_type: TensorType
+
+
+@dataclass
+class Program:
+    """Everything an executor or emitter needs; no Graph behind it."""
+
+    name: str
+    numerics: str
+    target: str
+    digest: str
+    inputs: list[Port] = field(default_factory=list)
+    outputs: list[Port] = field(default_factory=list)
+    buffers: dict[str, Buffer] = field(default_factory=dict)
+    constants: dict[str, Constant] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
+    layers: list[Layer] = field(default_factory=list)
+    arena_nbytes: int = 0
+    arena_align: int = 16
+    lower_bound: int = 0
+    scratch_offsets: dict[int, int] = field(default_factory=dict)  # call index -> offset
+    warnings: list[str] = field(default_factory=list)
+
+    def buffer(self, name: str) -> Buffer:
+        if name not in self.buffers:
+            raise IRError(f"no buffer named {name!r}")
+        return self.buffers[name]
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def weight_nbytes(self) -> int:
+        return sum(constant.data.nbytes for constant in self.constants.values())
