@@ -234,6 +234,4 @@ def total_instructions(measured: Measurement, ticks_per_instruction: Fraction) -
 def layer_instructions(measured: Measurement, ticks_per_instruction: Fraction) -> dict[int, int]:
     """Instructions per layer of sample 0, less what the hooks themselves took; layers without an END are left out."""
     overhead = Fraction(measured.calibration_ticks, max(1, measured.calibration_pairs))
-    return {
-        index: max(0, round((ticks - ends * overhead) / ticks_per_instruction)) for index, (ticks, ends) in enumerate(measured.layers) if ends
-    }
+    return {index: max(0, round((ticks - ends * overhead) / ticks_per_instruction)) for index, (ticks, ends) in enumerate(measured.layers) if ends}

@@ -32,6 +32,22 @@ from midge.toolchain import (
 
 _SECONDS = 600
 _FAULTS = {2: "NMI", 3: "HardFault", 4: "MemManage", 5: "BusFault", 6: "UsageFault", 7: "SecureFault"}
+# Bits of CFSR, Armv8-M Architecture Reference Manual (ARMv7-M lacks STKOF); an M0 has no such register and reports none.
+_CAUSES = {
+    0: "instruction access violation",
+    1: "data access violation",
+    8: "instruction bus error",
+    9: "data bus error",
+    10: "imprecise data bus error",
+    16: "undefined instruction",
+    17: "invalid state (a branch to an even address)",
+    18: "invalid return",
+    19: "coprocessor or FPU is off",
+    20: "stack limit passed",
+    24: "unaligned access",
+    25: "division by zero",
+}
+_DATA_BUS_ADDRESS_VALID = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -168,8 +184,9 @@ def _describe_fault(record: bytes, image: Path) -> str:
     if lost:
         return f"{name} with the stack pointer outside the stack: stack overflow"
     places = [f"{what} {value:#x} in {function_at(image, value) or 'no function'}" for what, value in (("pc", pc), ("called from", lr))]
-    registers = f", CFSR {cfsr:#x}, BFAR {address:#x}" if cfsr else ""
-    return f"{name} at {', '.join(places)}{registers}"
+    causes = [text for bit, text in _CAUSES.items() if cfsr >> bit & 1]
+    at = f" at address {address:#x}" if cfsr & _DATA_BUS_ADDRESS_VALID else ""
+    return f"{name} at {', '.join(places)}{': ' if causes else ''}{', '.join(causes)}{at}"
 
 
 def image_sizes(directory: Path, target: Target | str, opt: str = "-Os") -> ImageSizes:

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What several test files share: paths of the optional model collection, single-operator graphs, running a Graph by its references."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from midge.ir import Array, DType, Graph, Node, Op, Quant, TensorType, Value
+from midge.lower import lower
+from midge.program import Program
+from midge.run.interpreter import Interpreter
+from midge.schedule import place
+from midge.targets import get_target
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+def shared(relative: str) -> Path:
+    """A file of the optional model collection; skips the test when it is not there."""
+    path = SHARED / relative
+    if not path.exists():
+        pytest.skip(f"the model collection beside the checkout has no {relative}")
+    return path
+
+
+def s8(shape: tuple[int, ...], scale: float, zero_point: int) -> TensorType:
+    return TensorType(DType.S8, shape, Quant.of(scale, zero_point))
+
+
+def op_graph(op: Op, inputs: list[TensorType | tuple[TensorType, Array]], out: TensorType | list[TensorType], numerics: str = "onnx") -> Graph:
+    """A Graph of one node. An input given with an array is a constant."""
+    graph = Graph("single", numerics=numerics)
+    names = []
+    for i, item in enumerate(inputs):
+        kind, data = item if isinstance(item, tuple) else (item, None)
+        name = f"in{i}"
+        graph.values[name] = Value(name, kind, data)
+        names.append(name)
+        if data is None:
+            graph.inputs.append(name)
+    outs = out if isinstance(out, list) else [out]
+    for i, kind in enumerate(outs):
+        graph.values[f"out{i}"] = Value(f"out{i}", kind)
+        graph.outputs.append(f"out{i}")
+    graph.nodes.append(Node("node", op, names, list(graph.outputs)))
+    return graph
+
+
+def run_reference(graph: Graph, feeds: dict[str, Array]) -> dict[str, Array]:
+    """Every value of a Graph by the numpy references."""
+    values: dict[str, Array] = {name: value.data for name, value in graph.values.items() if value.data is not None}
+    values.update(feeds)
+    for node, types, out in graph.walk():
+        results = node.op.reference([values[name] for name in node.inputs], types, out, graph.numerics)
+        values.update(zip(node.outputs, results, strict=True))
+    return values
+
+
+def program_of(graph: Graph, target: str = "host") -> Program:
+    return place(lower(graph, get_target(target), "net", "0" * 64))
+
+
+def assert_kernels_match(graph: Graph, feeds: dict[str, Array]) -> list[Array]:
+    """Program on the Cython kernels == numpy reference, byte for byte; returns the outputs."""
+    expected = run_reference(graph, feeds)
+    outputs = Interpreter(program_of(graph)).run([feeds[name] for name in graph.inputs])
+    for name, got in zip(graph.outputs, outputs, strict=True):
+        np.testing.assert_array_equal(got, expected[name].reshape(got.shape), err_msg=f"{graph.nodes[0].op} {graph.types(graph.nodes[0].inputs)}")
+    return outputs
