@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from midge.ir import Array, DType, Graph, Node, Op, Quant, TensorType, Value
 from midge.lower import lower
 from midge.program import Program
 from midge.run.interpreter import Interpreter
+from midge.run.reference import run_reference
 from midge.schedule import place
 from midge.targets import get_target
 
@@ -50,16 +52,6 @@ def op_graph(op: Op, inputs: list[TensorType | tuple[TensorType, Array]], out: T
     return graph
 
 
-def run_reference(graph: Graph, feeds: dict[str, Array]) -> dict[str, Array]:
-    """Every value of a Graph by the numpy references."""
-    values: dict[str, Array] = {name: value.data for name, value in graph.values.items() if value.data is not None}
-    values.update(feeds)
-    for node, types, out in graph.walk():
-        results = node.op.reference([values[name] for name in node.inputs], types, out, graph.numerics)
-        values.update(zip(node.outputs, results, strict=True))
-    return values
-
-
 def program_of(graph: Graph, target: str = "host") -> Program:
     return place(lower(graph, get_target(target), "net", "0" * 64))
 
@@ -71,3 +63,11 @@ def assert_kernels_match(graph: Graph, feeds: dict[str, Array]) -> list[Array]:
     for name, got in zip(graph.outputs, outputs, strict=True):
         np.testing.assert_array_equal(got, expected[name].reshape(got.shape), err_msg=f"{graph.nodes[0].op} {graph.types(graph.nodes[0].inputs)}")
     return outputs
+
+
+def have_arm() -> bool:
+    """Whether the cross compiler and the emulator are installed."""
+    return all(shutil.which(tool) for tool in ("arm-none-eabi-gcc", "qemu-system-arm"))
+
+
+needs_arm = pytest.mark.skipif(not have_arm(), reason="gcc-arm-none-eabi and qemu-system-arm are not installed")

@@ -121,8 +121,11 @@ class TensorType:
 
     @property
     def hwc(self) -> tuple[int, int, int]:
-        """(H, W, C) of an activation: rank 4 is (1, H, W, C), rank 3 (1, L, C) has L rows of W = 1, rank <= 2 is one pixel."""
-        shape = self.shape[1:] if len(self.shape) > 1 else self.shape
+        """(H, W, C) of an activation: rank 4 is (1, H, W, C), rank 3 (1, L, C) has L rows of W = 1, rank 2 (1, C) is one pixel.
+
+        A first axis other than 1 (a view without batch) counts like the others: (L, C) has L rows. Any other rank is one pixel.
+        """
+        shape = self.shape[1:] if len(self.shape) > 1 and self.shape[0] == 1 else self.shape
         if len(shape) == 3:
             return shape[0], shape[1], shape[2]
         if len(shape) == 2:
@@ -198,11 +201,13 @@ class Node:
 
 @dataclass
 class Graph:
-    """Nodes in execution order, values by name. `model_types` keeps the types of inputs and outputs as the model declared them."""
+    """Nodes in execution order, values by name. `output_names` are the model's names of `outputs`; `model_types` keeps the types of inputs and
+    outputs, by those names, as the model declared them."""
 
     name: str
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
+    output_names: list[str] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
     numerics: str = "onnx"
@@ -257,7 +262,7 @@ class Graph:
         return name
 
     def add_constant(self, stem: str, data: Array, quant: Quant | None = None) -> str:
-        data = np.ascontiguousarray(data)
+        data = np.asarray(data, order="C")  # ascontiguousarray would make a scalar a vector
         return self.add_value(stem, TensorType(DType.of(data.dtype), data.shape, quant), data)
 
     def replace_uses(self, old: str, new: str) -> None:

@@ -37,6 +37,20 @@ class OnnxNode:
     def ints(self, name: str, default: list[int]) -> list[int]:
         return [int(v) for v in self.attrs.get(name, default)]
 
+    def text(self, name: str, default: str) -> str:
+        """A string attribute."""
+        value = self.attrs.get(name, default)
+        return value.decode() if isinstance(value, bytes) else str(value)
+
+    def axis(self, axis: int, rank: int) -> int:
+        """`axis` counted from the front.
+
+        Raises: ImportFailed if it lies outside [-rank, rank).
+        """
+        if not -rank <= axis < rank:
+            raise ImportFailed(f"{self}: axis {axis} of a rank-{rank} tensor; wanted {-rank} to {rank - 1}")
+        return axis % rank
+
     def __str__(self) -> str:
         return f"{self.op} '{self.name}'"
 

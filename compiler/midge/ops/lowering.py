@@ -96,7 +96,7 @@ class Lowering:
 
         A constant value becomes a constant of the program (int8 or int32 rows). Padding rows are the zero_point of the value.
         """
-        kind = self.graph.type(self.root(value) if not self.graph.is_constant(value) else value)
+        kind = self.graph.type(value)  # of the view, not of the buffer: a reshaped value has other rows
         height, width, channels = kind.hwc
         nbytes = width * channels * kind.dtype.nbytes
         window = window or Window(1 if flat else height)

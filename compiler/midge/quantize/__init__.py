@@ -1,2 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """Post-training quantization: observers, calibration, schemes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from midge.quantize.calibration import Progress, load_calibration
+from midge.quantize.schemes import complete, quantize, quantize_graph
+from midge.quantize.weights import finish_weights
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def quantize_model(source: str | Path | bytes | onnx.ModelProto, calibration: str | Path, observer: str = "minmax", progress: Progress | None = None) -> onnx.ModelProto:
+    """A float ONNX model as an int8 QDQ model with the same inputs and outputs, calibrated on the samples in `calibration`.
+
+    Raises: UsageError for calibration data that does not fit, ImportFailed and Unsupported for the model.
+    """
+    from midge.importers.onnx import load
+    from midge.importers.onnx_export import write_qdq
+    from midge.passes import canonicalize
+
+    graph = canonicalize(load(source))
+    samples = load_calibration(calibration, {name: graph.model_types.get(name, graph.type(name)) for name in graph.inputs})
+    return write_qdq(quantize(graph, samples, observer, progress))
+
+
+__all__ = ["complete", "finish_weights", "load_calibration", "quantize", "quantize_graph", "quantize_model"]

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a model to a Library, in one call.
+
+    import midge
+    library = midge.compile("kws.onnx", target="cortex-m4", calibration="samples.npz")
+    scores = library.run(x)
+    library.write("kws_lib")
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from midge.codegen.names import c_identifier
+from midge.codegen.reference import reference_files
+from midge.codegen.write import write_library
+from midge.errors import UsageError
+from midge.fixedpoint import NUMERICS
+from midge.importers.onnx import load
+from midge.ir import Array, Graph
+from midge.lower import lower
+from midge.ops.build import dequantize
+from midge.ops.build import quantize as quantize_data
+from midge.passes import canonicalize, integerize
+from midge.program import Port, Program
+from midge.quantize import complete, load_calibration
+from midge.quantize import quantize_model as quantize
+from midge.report.summary import Report, summarize
+from midge.run.interpreter import Interpreter
+from midge.schedule import place
+from midge.targets import get_target
+from midge.text import print_graph
+
+IO = ("quantized", "model")
+Progress = Callable[[int, int], None]
+Model = Any  # a path, the bytes of a file, or an onnx.ModelProto
+
+
+@dataclass
+class Library:
+    """A compiled model: the integer Graph it means and the Program that computes it."""
+
+    graph: Graph
+    program: Program
+    _interpreter: Interpreter | None = None
+
+    def run(self, *inputs: Array, **named: Array) -> Array | list[Array]:
+        """Outputs for one sample, computed by the library's own kernels on the host.
+
+        Each input has the shape the model declares (a leading 1 may be left out) and either the element type of the port or float32, which is
+        quantized on the way in; then outputs are dequantized on the way out. One output is returned as an array, several as a list.
+
+        Raises: UsageError for a wrong number of inputs, shape or dtype.
+        """
+        arrays, real = self.prepare(*inputs, **named)
+        if self._interpreter is None:
+            self._interpreter = Interpreter(self.program)
+        outputs = self._interpreter.run(arrays)
+        if real:
+            outputs = [dequantize(y, port.type.quant) if port.type.quant else y for y, port in zip(outputs, self.program.outputs, strict=True)]
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def prepare(self, *inputs: Array, **named: Array) -> tuple[list[Array], bool]:
+        """Inputs as the ports want them, and whether any was given in real numbers."""
+        ports = self.program.inputs
+        given = list(inputs) or [named[port.name] for port in ports if port.name in named]
+        if len(given) != len(ports) or (inputs and named):
+            raise UsageError(f"{len(ports)} inputs wanted ({', '.join(port.name for port in ports)}), {len(given)} given")
+        converted = [_to_port(np.asarray(array), port) for array, port in zip(given, ports, strict=True)]
+        return [array for array, _ in converted], any(real for _, real in converted)
+
+    def write(self, directory: str | Path) -> Path:
+        """Write the C library, its manifest and the reference that verify uses. An emitted directory is replaced as a whole.
+
+        Raises: UsageError if the directory holds something else.
+        """
+        return write_library(self.program, Path(directory), reference_files(self.graph))
+
+    def report(self) -> Report:
+        """Sizes, MACs and the memory plan in numbers; `str()` of it is for people."""
+        return summarize(self.program)
+
+
+def _to_port(array: Array, port: Port) -> tuple[Array, bool]:
+    """(array in the element type and shape of the port, whether it was converted from real numbers)."""
+    kind = port.type
+    if array.size != kind.count:
+        raise UsageError(f"input '{port.name}' has shape {array.shape}, the model wants {kind.shape}")
+    array = array.reshape(kind.shape)
+    if array.dtype == kind.dtype.numpy:
+        return array, False
+    if kind.quant is None or not np.issubdtype(array.dtype, np.floating):
+        raise UsageError(f"input '{port.name}' is {array.dtype}, the library wants {kind.dtype.numpy} or, where it is quantized, float32")
+    if not np.isfinite(array).all():
+        raise UsageError(f"input '{port.name}' has NaN or infinite values")
+    return quantize_data(array, kind.dtype, kind.quant), True
+
+
+def digest_of(graph: Graph) -> str:
+    """SHA-256 over the imported model: structure, types and weights, not the bytes of the file it came in."""
+    return hashlib.sha256(print_graph(graph).encode()).hexdigest()
+
+
+def quantized_graph(
+    model: Model,
+    *,
+    calibration: Any = None,
+    observer: str = "minmax",
+    numerics: str = "onnx",
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    batch: int = 1,
+    progress: Progress | None = None,
+) -> Graph:
+    """Import, canonicalize and quantize: the Graph in which every activation is an integer.
+
+    `calibration`: a path (.npz, .npy or a folder), an array of samples, or a dict of arrays by input name. Needed for float models only.
+    """
+    if numerics not in NUMERICS:
+        raise UsageError(f"no numerics named {numerics!r}; known: {', '.join(NUMERICS)}")
+    graph = load(model, shapes=dict(shapes or {}), batch=batch)
+    graph.numerics = numerics
+    samples = None if calibration is None else load_calibration(calibration, {name: graph.model_types.get(name, graph.type(name)) for name in graph.inputs})
+    return complete(canonicalize(graph), samples, observer, progress)
+
+
+def compile(
+    model: Model,
+    *,
+    target: str = "host",
+    calibration: Any = None,
+    observer: str = "minmax",
+    numerics: str = "onnx",
+    name: str | None = None,
+    io: str = "quantized",
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    batch: int = 1,
+    progress: Progress | None = None,
+) -> Library:
+    """Compile an ONNX model to a Library for `target` (see midge.targets.TARGETS).
+
+    numerics: "onnx" rounds once, as ONNX Runtime does on QDQ models; "tflite" rounds twice, as TFLite Micro's reference kernels.
+    io: "quantized" ports take the integers of the network, "model" ports the element types the model declares.
+    name: of the library and prefix of its C symbols; by default made from the model's file name.
+
+    Raises: ImportFailed, Unsupported or UsageError, each with one message for people.
+    """
+    if io not in IO:
+        raise UsageError(f"no --io named {io!r}; known: {', '.join(IO)}")
+    machine = get_target(target)
+    graph = quantized_graph(model, calibration=calibration, observer=observer, numerics=numerics, shapes=shapes, batch=batch, progress=progress)
+    graph = integerize(graph, io)
+    library_name = c_identifier(name or graph.name)
+    return Library(graph, place(lower(graph, machine, library_name, digest_of(graph))))
+
+
+__all__ = ["Library", "compile", "quantize", "quantized_graph"]

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Program -> C: every file of the emitted library as text."""
+
+from __future__ import annotations
+
+import re
+
+from midge.codegen.header import internal_header, public_header
+from midge.codegen.kernels import LICENCE, emit_kernels, file_name
+from midge.codegen.layers import ROW_HELPER, Stage, pads, place, stage_source, stages
+from midge.codegen.manifest import manifest_text
+from midge.codegen.names import check_identifier, comment, plain_text
+from midge.codegen.weights import weights_source
+from midge.errors import IRError
+from midge.ir import DType
+from midge.program import Port, Program
+
+
+def emit(program: Program) -> dict[str, str]:
+    """Relative path -> text of every file: src/*.h, src/*.c and manifest.json. The same Program gives the same bytes.
+
+    Raises: IRError if the Program is not placed, or a name in it is no C identifier.
+    """
+    check_program(program)
+    name, steps = program.name, stages(program)
+    kernels = emit_kernels([call.kernel for call in program.calls], program.numerics, name)
+    own = {
+        f"{name}.h": public_header(program),
+        f"{name}_internal.h": internal_header(program),
+        f"{name}.c": main_source(program, steps),
+        f"{name}_weights.c": weights_source(program),
+    }
+    clash = own.keys() & kernels.keys()
+    if clash:
+        raise IRError(f"a family of kernels is named like a file of every library: {', '.join(sorted(clash))}")
+    files = {f"src/{path}": text for path, text in sorted({**own, **kernels}.items())}
+    return {**files, "manifest.json": manifest_text(program, files)}
+
+
+def check_program(program: Program) -> None:
+    """What the emitted text relies on.
+
+    Raises: IRError.
+    """
+    check_identifier(program.name, "library name")
+    if program.arena_align < 1 or program.arena_align & (program.arena_align - 1):
+        raise IRError(f"arena_align {program.arena_align} is no power of two")
+    for buffer in program.buffers.values():
+        if buffer.offset < 0 or buffer.offset + buffer.nbytes > program.arena_nbytes:
+            raise IRError(f"buffer '{buffer.name}' at {buffer.offset}, {buffer.nbytes} bytes, is not placed in the arena of {program.arena_nbytes} bytes")
+    for port in program.inputs + program.outputs:
+        if port.type.nbytes > program.buffer(port.buffer).nbytes:
+            raise IRError(f"port '{port.name}' has {port.type.nbytes} bytes, its buffer {program.buffer(port.buffer).nbytes}")
+    for index, call in enumerate(program.calls):
+        if call.scratch_nbytes and index not in program.scratch_offsets:
+            raise IRError(f"call {index} ('{call.name}') has no place for its scratch")
+
+
+def main_source(program: Program, steps: list[Stage]) -> str:
+    """NAME.c: the layers and the interface."""
+    name = program.name
+    families = dict.fromkeys(call.kernel.family for call in program.calls)
+    headers = sorted([f"{name}_internal.h", *(file_name(f"{family}.h", name) for family in families)])
+    blocks = [
+        f"{LICENCE}\n" + comment(_head(program)),
+        f'#include "{name}.h"',
+        "#include <stddef.h>",
+        "\n".join(f'#include "{header}"' for header in headers),
+    ]
+    if any(pads(call, operand) for call in program.calls for operand in call.inputs):
+        blocks.append(re.sub(r"\bname(?=_)", name, ROW_HELPER.replace("NAME_", f"{name.upper()}_")))
+    blocks += [stage_source(program, step) for step in steps]
+    blocks += [_accessor(program, port, f"input_{i}", "") for i, port in enumerate(program.inputs)]
+    blocks += [_accessor(program, port, f"output_{i}", "const ") for i, port in enumerate(program.outputs)]
+    return "\n\n".join([*blocks, _run(program, steps)]) + "\n"
+
+
+def _head(program: Program) -> list[str]:
+    name, upper = program.name, program.name.upper()
+    lines = [
+        f"{name}: a neural network, compiled by midge.",
+        "",
+        f"Model {plain_text(program.digest)}; target {plain_text(program.target)}; numerics {plain_text(program.numerics)}.",
+        f"Arena {program.arena_nbytes:,} bytes, weights {program.weight_nbytes:,} bytes, {program.macs:,} multiply-accumulates a run.",
+        "",
+    ]
+    if program.inputs:
+        lines.append(f"  memcpy({name}_input_0(arena), samples, {upper}_INPUT_0_BYTES);")
+    lines.append(f"  int error = {name}_run(arena);")
+    if program.outputs:
+        lines.append(f"  const {program.outputs[0].type.dtype.c} *result = {name}_output_0(arena);")
+    return lines
+
+
+def _accessor(program: Program, port: Port, suffix: str, const: str) -> str:
+    offset, element = program.buffer(port.buffer).offset, port.type.dtype
+    address = place(f"({const}int8_t *)arena", offset)
+    if element is not DType.S8:
+        address = f"({const}{element.c} *)({const}void *)({address})"
+    head = f"{program.name.upper()}_CODE_SECTION {const}{element.c} *{program.name}_{suffix}({const}void *arena)"
+    return f"{head} {{ return {address}; }}"
+
+
+def _run(program: Program, steps: list[Stage]) -> str:
+    name, upper = program.name, program.name.upper()
+    lines = [
+        f"{upper}_CODE_SECTION int {name}_run(void *arena) {{",
+        "  int8_t *base = arena;",
+        f"  if (base == NULL || ((uintptr_t)base & ({upper}_ARENA_ALIGN - 1u)) != 0u) {{",
+        f"    return {upper}_ERROR_ARENA;",
+        "  }",
+    ]
+    for step in steps:
+        layer, buffer = step.layer.index, program.buffer(step.layer.buffer)
+        lines += [
+            f"  MIDGE_HOOK_BEGIN({layer});",
+            f"  {name}_layer{layer}(base);",
+            f"  MIDGE_HOOK_END({layer}, 0, {place('base', buffer.offset)}, {buffer.nbytes});",
+        ]
+    return "\n".join([*lines, f"  return {upper}_OK;", "}"])

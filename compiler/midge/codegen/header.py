@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NAME.h, the library's interface, and NAME_internal.h, what its sources share."""
+
+from __future__ import annotations
+
+from midge.codegen.kernels import LICENCE
+from midge.codegen.names import c_float, c_string, comment, plain_text
+from midge.codegen.weights import declaration
+from midge.ir import DType, TensorType
+from midge.program import Port, Program
+
+_INTEGERS = (DType.S8, DType.U8, DType.S16)
+
+
+def quantized(kind: TensorType) -> bool:
+    """Whether a port gets a quantize or dequantize helper: small integers with one scale."""
+    return kind.dtype in _INTEGERS and kind.quant is not None and kind.quant.axis is None
+
+
+def public_header(program: Program) -> str:
+    """NAME.h."""
+    name, upper = program.name, program.name.upper()
+    blocks = [
+        f"{LICENCE}\n" + comment([f"{name}: a neural network as a C library. Model {plain_text(program.digest)}."]) + f"\n#ifndef {upper}_H\n#define {upper}_H",
+        "#include <stdint.h>",
+        f"/* Activations, scratch, inputs and outputs; the library has no other memory. */\n#define {upper}_ARENA_BYTES {program.arena_nbytes}u\n"
+        f"#define {upper}_ARENA_ALIGN {program.arena_align}u",
+        f"#define {upper}_MODEL_DIGEST {c_string(program.digest)}",
+        f"#define {upper}_INPUT_COUNT {len(program.inputs)}u\n#define {upper}_OUTPUT_COUNT {len(program.outputs)}u",
+        *(_port_macros(port, f"{upper}_INPUT_{i}") for i, port in enumerate(program.inputs)),
+        *(_port_macros(port, f"{upper}_OUTPUT_{i}") for i, port in enumerate(program.outputs)),
+        f"#define {upper}_OK 0\n#define {upper}_ERROR_ARENA (-1) /* the arena is NULL or not aligned */",
+        '#ifdef __cplusplus\nextern "C" {\n#endif',
+        *_prototypes(program),
+        *_helpers(program),
+        "#ifdef __cplusplus\n}\n#endif",
+        "#endif",
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _port_macros(port: Port, stem: str) -> str:
+    kind = port.type
+    lines = [
+        comment([f"{plain_text(port.name)}: {plain_text(str(kind))}"]),
+        f"#define {stem}_BYTES {kind.nbytes}u",
+        f"#define {stem}_SHAPE {{{', '.join(map(str, kind.shape or (1,)))}}}",
+    ]
+    if kind.quant is not None and kind.quant.axis is None:
+        point = kind.quant.z
+        lines += [f"#define {stem}_SCALE {c_float(kind.quant.s)}", f"#define {stem}_ZERO_POINT {f'({point})' if point < 0 else point}"]
+    return "\n".join(lines)
+
+
+def _prototypes(program: Program) -> list[str]:
+    name, blocks = program.name, []
+    inputs = [f"{port.type.dtype.c} *{name}_input_{i}(void *arena);" for i, port in enumerate(program.inputs)]
+    outputs = [f"const {port.type.dtype.c} *{name}_output_{i}(const void *arena);" for i, port in enumerate(program.outputs)]
+    if inputs:
+        blocks.append("/* Where to write an input. A run consumes it. */\n" + "\n".join(inputs))
+    if outputs:
+        blocks.append("/* Where to read an output after a run; it stays until an input is written. */\n" + "\n".join(outputs))
+    text = "One inference. Returns 0 or a negative error code. Re-entrant: any number of instances, one arena each."
+    return [*blocks, comment([text]) + f"\nint {name}_run(void *arena);"]
+
+
+def _helpers(program: Program) -> list[str]:
+    """Inline conversions between real numbers and quantized ports."""
+    name, upper, blocks = program.name, program.name.upper(), []
+    inputs = [(i, port.type) for i, port in enumerate(program.inputs) if quantized(port.type)]
+    if inputs:
+        blocks.append(_QUANTIZE.format(name=name))
+    for i, kind in inputs:
+        c, stem = kind.dtype.c, f"{upper}_INPUT_{i}"
+        bounds = f"{c.removesuffix('_t').upper()}_MIN" if kind.dtype is not DType.U8 else "0", f"{c.removesuffix('_t').upper()}_MAX"
+        blocks.append(
+            f"static inline {c} {name}_quantize_input_{i}(float value) {{\n"
+            f"  return ({c}){name}_quantize_value(value, {stem}_SCALE, {stem}_ZERO_POINT, {', '.join(bounds)});\n}}"
+        )
+    for i, port in enumerate(program.outputs):
+        if quantized(port.type):
+            stem = f"{upper}_OUTPUT_{i}"
+            blocks.append(
+                f"static inline float {name}_dequantize_output_{i}({port.type.dtype.c} value) {{\n"
+                f"  return {stem}_SCALE * (float)(value - {stem}_ZERO_POINT);\n}}"
+            )
+    return blocks
+
+
+_QUANTIZE = """\
+/* value / scale + zero_point, rounded to nearest with ties to even and limited to [low, high]; what is not a number counts as 0. */
+static inline int32_t {name}_quantize_value(float value, float scale, int32_t zero_point, int32_t low, int32_t high) {{
+  float scaled = value / scale;
+  if (scaled >= (float)(high - zero_point)) {{
+    return high;
+  }}
+  if (!(scaled > (float)(low - zero_point))) {{
+    return scaled <= (float)(low - zero_point) ? low : zero_point;
+  }}
+  int32_t whole = (int32_t)scaled;
+  float rest = scaled - (float)whole;
+  int32_t odd = whole % 2 != 0;
+  if (rest > 0.5f || (odd && rest == 0.5f)) {{
+    ++whole;
+  }} else if (rest < -0.5f || (odd && rest == -0.5f)) {{
+    --whole;
+  }}
+  return whole + zero_point;
+}}"""
+
+
+def internal_header(program: Program) -> str:
+    """NAME_internal.h: hooks, places for code and constants, and the constants' declarations."""
+    name, upper = program.name, program.name.upper()
+    externs = "\n".join(f"extern {declaration(program, constant)};" for constant in program.constants.values())
+    blocks = [f"{LICENCE}\n#ifndef {upper}_INTERNAL_H\n#define {upper}_INTERNAL_H", "#include <stdint.h>", _MACROS.replace("NAME", upper)]
+    if externs:
+        blocks.append(f"/* Constants, defined in {name}_weights.c. */\n{externs}")
+    return "\n\n".join([*blocks, "#endif"]) + "\n"
+
+
+_MACROS = """\
+/* Called around each layer: its number, a row of its output, where that lies and its bytes. Define them to trace or to profile. */
+#ifndef MIDGE_HOOK_BEGIN
+#define MIDGE_HOOK_BEGIN(layer) ((void)0)
+#endif
+#ifndef MIDGE_HOOK_END
+#define MIDGE_HOOK_END(layer, row, ptr, nbytes) ((void)0)
+#endif
+
+/* Where functions and constants go, for instance __attribute__((section(".itcm"))). */
+#ifndef NAME_CODE_SECTION
+#define NAME_CODE_SECTION
+#endif
+#ifndef NAME_WEIGHTS_SECTION
+#define NAME_WEIGHTS_SECTION
+#endif
+
+/* Constants of bytes start at a multiple of 4, where the compiler can be told so. */
+#ifndef NAME_ALIGN4
+#if defined(__GNUC__) || defined(__clang__)
+#define NAME_ALIGN4 __attribute__((aligned(4)))
+#elif defined(__ICCARM__)
+#define NAME_ALIGN4 _Pragma("data_alignment=4")
+#else
+#define NAME_ALIGN4
+#endif
+#endif"""

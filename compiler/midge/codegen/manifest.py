@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""manifest.json: what an emitted library is, for programs; and the check that its files are still what was written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from midge.errors import UsageError
+from midge.program import Port, Program
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+_FIELDS: dict[str, type] = {
+    "format": int,
+    "name": str,
+    "target": str,
+    "numerics": str,
+    "model_digest": str,
+    "arena_bytes": int,
+    "arena_align": int,
+    "inputs": list,
+    "outputs": list,
+    "layers": list,
+    "files": list,
+}
+
+
+def midge_version() -> str:
+    """The version of the installed package."""
+    try:
+        return version("midge")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def manifest_text(program: Program, files: Mapping[str, str]) -> str:
+    """manifest.json of a Program and the files emitted for it: no dates, no paths of this machine."""
+    body = {
+        "format": FORMAT,
+        "midge": midge_version(),
+        "name": program.name,
+        "target": program.target,
+        "numerics": program.numerics,
+        "model_digest": program.digest,
+        "arena_bytes": program.arena_nbytes,
+        "arena_align": program.arena_align,
+        "lower_bound": program.lower_bound,
+        "weights_bytes": program.weight_nbytes,
+        "macs": program.macs,
+        "inputs": [_port(program, port) for port in program.inputs],
+        "outputs": [_port(program, port) for port in program.outputs],
+        "layers": _layers(program),
+        "buffers": [{"name": b.name, "offset": b.offset, "nbytes": b.nbytes, "live": list(b.live)} for b in program.buffers.values()],
+        "constants": [
+            {"symbol": c.symbol, "dtype": c.dtype.value, "nbytes": c.data.nbytes, "sha256": digest(np.ascontiguousarray(c.data).tobytes())}
+            for c in program.constants.values()
+        ],
+        "files": [{"path": path, "sha256": digest(text.encode("utf-8"))} for path, text in sorted(files.items())],
+        "warnings": list(program.warnings),
+    }
+    return json.dumps(body, indent=1) + "\n"
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _port(program: Program, port: Port) -> dict[str, Any]:
+    quant = port.type.quant if port.type.quant is not None and port.type.quant.axis is None else None
+    return {
+        "name": port.name,
+        "nbytes": port.type.nbytes,
+        "dtype": port.type.dtype.value,
+        "shape": list(port.type.shape),
+        "scale": quant.s if quant else None,
+        "zero_point": quant.z if quant else None,
+        "offset": program.buffer(port.buffer).offset,
+        "model_dtype": port.model_type.dtype.value,
+        "model_shape": list(port.model_type.shape),
+    }
+
+
+def _layers(program: Program) -> list[dict[str, Any]]:
+    found = []
+    for layer in program.layers:
+        buffer = program.buffer(layer.buffer)
+        kernels = [symbol for call in program.calls if call.layer == layer.index for symbol in call.kernel.symbols(program.numerics)]
+        found.append(
+            {
+                "index": layer.index,
+                "name": layer.name,
+                "kind": layer.kind,
+                "origin": list(layer.origin),
+                "kernels": list(dict.fromkeys(kernels)),
+                "macs": layer.macs,
+                "value": layer.value,
+                "buffer": layer.buffer,
+                "offset": buffer.offset,
+                "nbytes": buffer.nbytes,
+                "text": layer.text,
+            }
+        )
+    return found
+
+
+def load_manifest(directory: Path) -> dict[str, Any]:
+    """The manifest of an emitted library, checked for the fields that readers rely on.
+
+    Raises: UsageError if the directory holds no library that this midge can read.
+    """
+    path = directory / MANIFEST
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{directory}: has no {MANIFEST}; name a folder written by midge compile") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: cannot be read ({type(error).__name__}); compile the model again") from None
+    if not isinstance(body, dict) or "format" not in body or "model_digest" not in body:
+        raise UsageError(f"{path}: was not written by midge")
+    if body["format"] != FORMAT:
+        raise UsageError(f"{path}: has format {body['format']!r}, this midge reads {FORMAT}; compile the model again")
+    wrong = [name for name, kind in _FIELDS.items() if not isinstance(body.get(name), kind)]
+    wrong += [f"files[{i}]" for i, file in enumerate(body["files"] if "files" not in wrong else []) if not _is_file_entry(file)]
+    if wrong:
+        raise UsageError(f"{path}: broken at {', '.join(wrong)}; compile the model again")
+    return body
+
+
+def _is_file_entry(entry: object) -> bool:
+    """A digest and a path that stays inside the directory."""
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("path", "sha256")):
+        return False
+    path = PurePosixPath(entry["path"])
+    return not path.is_absolute() and ".." not in path.parts and path.parts != ()
+
+
+def changed_files(directory: Path) -> list[str]:
+    """Files that differ from what was emitted, are missing, or were added beside the sources (a compiler would take them along).
+
+    Raises: UsageError as load_manifest.
+    """
+    expected = {entry["path"]: entry["sha256"] for entry in load_manifest(directory)["files"]}
+    changed = [path for path, wanted in expected.items() if not (directory / path).is_file() or digest((directory / path).read_bytes()) != wanted]
+    added = [path.relative_to(directory).as_posix() for pattern in ("src/*.c", "src/*.h") for path in directory.glob(pattern)]
+    return sorted({*changed, *(path for path in added if path not in expected)})

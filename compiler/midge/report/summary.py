@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Program in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from midge.program import Program
+
+
+@dataclass(frozen=True)
+class LayerLine:
+    """One layer: what it is, its output bytes, MACs and the kernels that compute it."""
+
+    index: int
+    name: str
+    kind: str
+    text: str
+    nbytes: int
+    macs: int
+    kernels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Bytes and MACs of a Program. `gap` is arena / lower_bound - 1 for the order of calls as it stands."""
+
+    name: str
+    target: str
+    numerics: str
+    digest: str
+    macs: int
+    weight_nbytes: int
+    arena_nbytes: int
+    lower_bound: int
+    peak_layer: str
+    layers: tuple[LayerLine, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def gap(self) -> float:
+        return self.arena_nbytes / self.lower_bound - 1.0 if self.lower_bound else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON."""
+        return {**asdict(self), "gap": round(self.gap, 6)}
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} for {self.target} ({self.numerics} numerics): {self.macs:,} MACs, {self.weight_nbytes:,} bytes of weights and tables, "
+            f"arena {self.arena_nbytes:,} bytes (lower bound {self.lower_bound:,}, gap {self.gap:.1%}; peak at {self.peak_layer})"
+        )
+
+
+def summarize(program: Program) -> Report:
+    """The Report of a placed Program."""
+    kernels: dict[int, list[str]] = {}
+    for call in program.calls:
+        kernels.setdefault(call.layer, []).append(call.kernel.symbol)
+    layers = tuple(
+        LayerLine(layer.index, layer.name, layer.kind, layer.text, program.buffers[layer.buffer].nbytes, layer.macs, tuple(dict.fromkeys(kernels[layer.index])))
+        for layer in program.layers
+    )
+    return Report(
+        program.name,
+        program.target,
+        program.numerics,
+        program.digest,
+        program.macs,
+        program.weight_nbytes,
+        program.arena_nbytes,
+        program.lower_bound,
+        _peak(program),
+        layers,
+        tuple(program.warnings),
+    )
+
+
+def _peak(program: Program) -> str:
+    """The call at which the buffers alive reach highest."""
+    tops = {
+        index: max((b.offset + b.nbytes for b in program.buffers.values() if b.live[0] <= index <= b.live[1]), default=0) for index in range(len(program.calls))
+    }
+    return program.calls[max(tops, key=lambda i: tops[i])].name if tops else "the input"

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Golden vectors of TFLite Micro's reference kernels: every byte, from the emitted C, on the host and on an emulated Cortex-M4."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import needs_arm, shared
+
+import midge
+from midge.ir import Graph
+from midge.run.host import run_host
+from midge.run.qemu import run_qemu
+from midge.run.reference import run_reference
+
+MODELS = {
+    "kws_ref_model": "mlperf_tiny/kws_ref_model_int8_qdq.onnx",
+    "vww_96": "mlperf_tiny/vww_96_int8_qdq.onnx",
+    "pretrainedResnet": "mlperf_tiny/pretrainedResnet_int8_qdq.onnx",
+    "ad01": "mlperf_tiny/ad01_int8_qdq.onnx",
+    "str_ww_ref_model": "mlperf_tiny/str_ww_ref_model_int8_qdq.onnx",
+    "tflm_micro_speech_quantized": "zoo/tflm_micro_speech_quantized.onnx",
+    "tflm_person_detect": "zoo/tflm_person_detect.onnx",
+    "tinymaix_mnist_dw_q": "zoo/tinymaix_mnist_dw_q.onnx",
+    "tinymaix_mnist_resnet_q": "zoo/tinymaix_mnist_resnet_q.onnx",
+    "tinymaix_cifar10_q": "zoo/tinymaix_cifar10_q.onnx",
+    "tflm_hello_world_int8": "zoo/tflm_hello_world_int8.onnx",
+}
+ARENA = {"kws_ref_model": 16000, "vww_96": 55296, "pretrainedResnet": 49152, "ad01": 768, "str_ww_ref_model": 6656}
+COMPARED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "SOFTMAX"}
+KINDS = {"Conv2D", "Dense", "Add", "AveragePool", "MaxPool", "Mean", "Softmax"}
+
+
+@cache
+def compiled(name: str) -> midge.Library:
+    return midge.compile(shared(f"models/{MODELS[name]}"), target="cortex-m4", numerics="tflite")
+
+
+@cache
+def written(name: str, folder: Path) -> Path:
+    return compiled(name).write(folder / name)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("golden")
+
+
+def vectors(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """All (inputs, outputs) of a golden file: random, real and photo inputs, whichever it has."""
+    golden = np.load(shared(f"golden/{name}.npz"))
+    pairs = [(golden[x], golden[y]) for x, y in (("x", "y_tflm"), ("x_real", "y_real_tflm")) if y in golden]
+    if "y_img_tflm" in golden:
+        pairs.append(((golden["x_img_u8"].astype(np.int16) - 128).astype(np.int8), golden["y_img_tflm"]))
+    return np.concatenate([x for x, _ in pairs]), np.concatenate([y for _, y in pairs])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_host_c_equals_every_golden_byte(name, folder):
+    x, y = vectors(name)
+    run = run_host(written(name, folder), [x])
+    np.testing.assert_array_equal(run.outputs[0].reshape(y.shape[0], -1).view(np.int8), y.reshape(y.shape[0], -1))
+
+
+@needs_arm
+@pytest.mark.parametrize("name", MODELS)
+def test_cortex_m4_equals_every_golden_byte(name, folder):
+    x, y = vectors(name)
+    run = run_qemu(written(name, folder), "cortex-m4", [x])
+    np.testing.assert_array_equal(run.outputs[0].reshape(y.shape[0], -1).view(np.int8), y.reshape(y.shape[0], -1))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_arena_is_at_the_bound(name):
+    program = compiled(name).program
+    assert program.arena_nbytes - program.lower_bound < program.arena_align
+    assert program.arena_nbytes <= ARENA.get(name, 1 << 20) + 64
+
+
+def layer_values(graph: Graph, sample: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    values = run_reference(graph, {graph.inputs[0]: sample.reshape(graph.type(graph.inputs[0]).shape)})
+    return [(node.op.kind, values[node.outputs[0]]) for node in graph.nodes if node.op.kind in KINDS]
+
+
+@pytest.mark.parametrize("name", ["ad01", "kws_ref_model", "pretrainedResnet", "str_ww_ref_model", "tflm_micro_speech_quantized", "tflm_person_detect", "vww_96"])
+@pytest.mark.parametrize("which", ["rnd", "real"])
+def test_layers_equal_golden_layers(name, which):
+    golden = np.load(shared(f"golden/layers/{name}.npz"))
+    if f"{which}/input" not in golden:
+        pytest.skip(f"the golden file has no {which} input")
+    wanted = [golden[key] for key in golden if key.startswith(f"{which}/") and key.split("_", 1)[-1] in COMPARED]
+    got = layer_values(compiled(name).graph, golden[f"{which}/input"])
+    assert len(got) == len(wanted)
+    left = list(wanted)
+    for kind, value in got:
+        match = next((i for i, w in enumerate(left) if w.size == value.size and (w.reshape(-1) == value.reshape(-1)).all()), None)
+        assert match is not None, f"a {kind} of shape {value.shape} equals no golden layer"
+        left.pop(match)
