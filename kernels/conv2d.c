@@ -96,18 +96,24 @@ void midge_conv2d_s8_tflite(const midge_conv2d_params *params, const int8_t *con
   conv2d_rows(params, in_rows, constants, out_rows, rows, MIDGE_ROUND_TWICE);
 }
 
-/* Four output channels of one pixel; output i reads input channel channel[i]. */
-static inline const int8_t *depthwise_block(const midge_conv2d_params *p, const int8_t *const *in_rows, const midge_conv2d_constants *c, int32_t acc[4],
-                                            const int8_t *weights, int32_t x0, const int32_t channel[4]) {
+/* Where tap x of a row starts: the pixel itself, or zero points if it lies outside. */
+static inline const int8_t *depthwise_tap(const midge_conv2d_params *p, const midge_conv2d_constants *c, const int8_t *row, int32_t x) {
+  return x >= 0 && x < p->in_width ? row + x * p->in_channels : c->pad_row;
+}
+
+/* Four adjacent channels, from `channel` on, of one pixel; one output channel for each input channel. `whole`: every tap is inside. */
+static inline const int8_t *depthwise_four(const midge_conv2d_params *p, const int8_t *const *in_rows, const midge_conv2d_constants *c, int32_t acc[4],
+                                           const int8_t *weights, int32_t x0, int32_t channel, int whole) {
   int32_t a0 = acc[0], a1 = acc[1], a2 = acc[2], a3 = acc[3];
+  int32_t step = p->dilation * p->in_channels;
   for (int32_t ky = 0; ky < p->kernel_height; ++ky) {
-    int32_t x = x0;
-    for (int32_t kx = 0; kx < p->kernel_width; ++kx, x += p->dilation, weights += 4) {
-      const int8_t *in = x >= 0 && x < p->in_width ? in_rows[ky] + x * p->in_channels : c->pad_row;
-      a0 += in[channel[0]] * weights[0];
-      a1 += in[channel[1]] * weights[1];
-      a2 += in[channel[2]] * weights[2];
-      a3 += in[channel[3]] * weights[3];
+    const int8_t *in = in_rows[ky] + x0 * p->in_channels + channel;
+    for (int32_t kx = 0; kx < p->kernel_width; ++kx, in += step, weights += 4) {
+      const int8_t *tap = whole ? in : depthwise_tap(p, c, in_rows[ky], x0 + kx * p->dilation) + channel;
+      a0 += tap[0] * weights[0];
+      a1 += tap[1] * weights[1];
+      a2 += tap[2] * weights[2];
+      a3 += tap[3] * weights[3];
     }
   }
   acc[0] = a0;
@@ -117,25 +123,46 @@ static inline const int8_t *depthwise_block(const midge_conv2d_params *p, const 
   return weights;
 }
 
+/* Up to four output channels of one pixel, `multiplier` of them for each input channel. */
+static inline const int8_t *depthwise_some(const midge_conv2d_params *p, const int8_t *const *in_rows, const midge_conv2d_constants *c, int32_t acc[4],
+                                           const int8_t *weights, int32_t x0, int32_t block, int32_t count, int32_t multiplier) {
+  for (int32_t ky = 0; ky < p->kernel_height; ++ky) {
+    for (int32_t kx = 0; kx < p->kernel_width; ++kx, weights += 4) {
+      const int8_t *tap = depthwise_tap(p, c, in_rows[ky], x0 + kx * p->dilation);
+      for (int32_t i = 0; i < count; ++i) {
+        acc[i] += tap[(block + i) / multiplier] * weights[i];
+      }
+    }
+  }
+  return weights;
+}
+
+static inline void depthwise_pixel(const midge_conv2d_params *p, const int8_t *const *in_rows, const midge_conv2d_constants *c, int8_t *out, int32_t x0,
+                                   int32_t multiplier, int rounding) {
+  int whole = x0 >= 0 && x0 + (p->kernel_width - 1) * p->dilation < p->in_width;
+  const int8_t *weights = c->weights;
+  for (int32_t block = 0; block < p->out_channels; block += 4) {
+    int32_t count = p->out_channels - block < 4 ? p->out_channels - block : 4;
+    int32_t acc[4] = {c->bias[block], c->bias[block + 1], c->bias[block + 2], c->bias[block + 3]};
+    if (multiplier != 1 || count < 4) {
+      weights = depthwise_some(p, in_rows, c, acc, weights, x0, block, count, multiplier);
+    } else if (whole) {
+      weights = depthwise_four(p, in_rows, c, acc, weights, x0, block, 1);
+    } else {
+      weights = depthwise_four(p, in_rows, c, acc, weights, x0, block, 0);
+    }
+    conv2d_store(p, c, block, acc, out + block, count, rounding);
+  }
+}
+
 static inline void depthwise_rows(const midge_conv2d_params *p, const int8_t *const *in_rows, const midge_conv2d_constants *c, int8_t *const *out_rows,
                                   unsigned rows, int rounding) {
   int32_t multiplier = p->out_channels / p->in_channels;
   for (unsigned row = 0; row < rows; ++row, in_rows += p->kernel_height) {
     int8_t *out = out_rows[row];
     int32_t x0 = -p->pad;
-    for (int32_t x = 0; x < p->out_width; ++x, x0 += p->stride) {
-      const int8_t *weights = c->weights;
-      for (int32_t block = 0; block < p->out_channels; block += 4) {
-        int32_t count = p->out_channels - block < 4 ? p->out_channels - block : 4;
-        int32_t channel[4] = {0, 0, 0, 0};
-        for (int32_t i = 0; i < count; ++i) {
-          channel[i] = multiplier == 1 ? block + i : (block + i) / multiplier;
-        }
-        int32_t acc[4] = {c->bias[block], c->bias[block + 1], c->bias[block + 2], c->bias[block + 3]};
-        weights = depthwise_block(p, in_rows, c, acc, weights, x0, channel);
-        conv2d_store(p, c, block, acc, out, count, rounding);
-        out += count;
-      }
+    for (int32_t x = 0; x < p->out_width; ++x, x0 += p->stride, out += p->out_channels) {
+      depthwise_pixel(p, in_rows, c, out, x0, multiplier, rounding);
     }
   }
 }

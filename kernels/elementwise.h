@@ -71,7 +71,7 @@ void midge_mul_s8(const midge_binary_params *params, const int8_t *const *in_row
 void midge_mul_s8_tflite(const midge_binary_params *params, const int8_t *const *in_rows, const void *constants, int8_t *const *out_rows, unsigned rows,
                          void *scratch);
 
-/* One row each; table and slopes are exact, the table holds all rounding. */
+/* in_rows: one row for each output row. */
 void midge_table_s8(const midge_table_params *params, const int8_t *const *in_rows, const midge_table_constants *constants, int8_t *const *out_rows,
                     unsigned rows, void *scratch);
 void midge_prelu_s8(const midge_prelu_params *params, const int8_t *const *in_rows, const midge_prelu_constants *constants, int8_t *const *out_rows,

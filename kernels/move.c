@@ -34,8 +34,8 @@ static inline void move_block(const midge_move_params *p, const int8_t *in, int8
   }
 }
 
-void midge_copy_s8(const midge_move_params *params, const int8_t *const *in_rows, const midge_move_constants *constants, int8_t *const *out_rows,
-                   unsigned rows, void *scratch) {
+void midge_copy_s8(const midge_move_params *params, const int8_t *const *in_rows, const midge_move_constants *constants, int8_t *const *out_rows, unsigned rows,
+                   void *scratch) {
   (void)constants;
   (void)scratch;
   for (unsigned row = 0; row < rows; ++row) {

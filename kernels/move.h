@@ -38,8 +38,8 @@ typedef struct {
 } midge_move_constants;
 
 /* A block of the output row from a block of the input row; the rest of the output row is left alone. */
-void midge_copy_s8(const midge_move_params *params, const int8_t *const *in_rows, const midge_move_constants *constants, int8_t *const *out_rows,
-                   unsigned rows, void *scratch);
+void midge_copy_s8(const midge_move_params *params, const int8_t *const *in_rows, const midge_move_constants *constants, int8_t *const *out_rows, unsigned rows,
+                   void *scratch);
 
 /* The output row filled with `value`, then as midge_copy_s8. */
 void midge_pad_s8(const midge_move_params *params, const int8_t *const *in_rows, const midge_move_constants *constants, int8_t *const *out_rows, unsigned rows,

@@ -71,7 +71,7 @@ static inline void average_pixel(const midge_pool_params *p, const int8_t *const
   int32_t x1 = x0 + p->kernel_width;
   int32_t first = pool_max(x0, 0), taps = pool_min(x1, p->in_width) - first;
   int32_t count_x = pool_min(x1, p->in_width + p->count_right) - pool_max(x0, -p->count_left);
-  int32_t start = -p->input_zero_point * taps * height;
+  int32_t start = p->counted_value * count_x * count_y - p->input_zero_point * taps * height;
   for (int32_t channel = 0; channel < p->channels; channel += 4) {
     int32_t sum[4] = {start, start, start, start};
     int32_t count = pool_min(p->channels - channel, 4);
@@ -148,7 +148,7 @@ void midge_max_pool_s8(const midge_pool_params *params, const int8_t *const *in_
 }
 
 static inline void mean_init(const midge_pool_params *p, int32_t *sum) {
-  int32_t start = -p->input_zero_point * p->kernel_height * p->kernel_width;
+  int32_t start = (p->counted_value - p->input_zero_point) * p->kernel_height * p->kernel_width;
   for (int32_t channel = 0; channel < p->channels; ++channel) {
     sum[channel] = start;
   }

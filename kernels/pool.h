@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pooling, int8: maximum and average over windows, mean over a whole tensor.
  *
- *   average: out[x, c] = clamp(round((sum over real taps of in[ky][x * stride + kx - pad, c] - input_zero_point) * scale[count]) + zero_point)
+ *   average: out[x, c] = clamp(round((count * counted_value + sum over real taps of in[ky][x * stride + kx - pad, c] - input_zero_point) * scale[count])
+ *            + zero_point)
  *   max:     out[x, c] = max over ky, kx of in[ky][x * stride + kx * dilation - pad, c]
  *   mean:    the average whose window is the whole tensor, given row by row
  *
@@ -17,21 +18,22 @@
 #include <stdint.h>
 
 typedef struct {
-  int32_t in_width;      /* pixels of an input row */
-  int32_t channels;      /* of input and output */
-  int32_t out_width;     /* pixels of an output row */
-  int32_t kernel_height; /* taps, = rows of input for a row of output; mean: rows in all */
-  int32_t kernel_width;  /* taps */
-  int32_t stride;        /* pixels, horizontal */
-  int32_t dilation;      /* pixels, horizontal; 1 in an average */
-  int32_t pad;           /* pixels left of the row */
-  int32_t count_top;     /* padding that counts, see above */
+  int32_t in_width;         /* pixels of an input row */
+  int32_t channels;         /* of input and output */
+  int32_t out_width;        /* pixels of an output row */
+  int32_t kernel_height;    /* taps, = rows of input for a row of output; mean: rows in all */
+  int32_t kernel_width;     /* taps */
+  int32_t stride;           /* pixels, horizontal */
+  int32_t dilation;         /* pixels, horizontal; 1 in an average */
+  int32_t pad;              /* pixels left of the row */
+  int32_t count_top;        /* padding that counts, see above */
   int32_t count_left;
   int32_t count_bottom;
   int32_t count_right;
   int32_t count_min;        /* what the first entry of `multiplier` and `shift` stands for */
-  int32_t input_zero_point; /* 0 if the output means the same as the input */
-  int32_t zero_point;       /* of the output; likewise */
+  int32_t input_zero_point; /* taken from each real tap */
+  int32_t counted_value;    /* added for each tap that counts: input_zero_point where the raw integers are averaged, else 0 */
+  int32_t zero_point;       /* of the output; 0 where the raw integers are averaged */
   int32_t act_min;          /* fused clamp, in output integers */
   int32_t act_max;
 } midge_pool_params;

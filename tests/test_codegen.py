@@ -368,7 +368,7 @@ def test_numbers_as_c():
         "1.0f",
         "0.1f",
         "-2.5e-20f",
-        "30000000000.0f",
+        "3e+10f",
         "INFINITY",
         "-INFINITY",
         "NAN",

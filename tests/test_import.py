@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx_models import model, value
 from support import SHARED, run_reference, shared
 
 from midge.errors import Unsupported, UsageError
@@ -20,17 +21,6 @@ RNG = np.random.default_rng(0)
 NEWEST = onnx.defs.onnx_opset_version()
 MODELS = sorted(str(path.relative_to(SHARED)) for path in SHARED.glob("models/*/*.onnx")) or ["models/none.onnx"]
 FLOAT_MODELS = [name for name in MODELS if "fp32" in name or "mnist-8" in name or "none" in name]
-
-
-def value(name: str, shape: Any, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, kind, shape)
-
-
-def model(nodes: list[Any], inputs: list[Any], outputs: list[Any], constants: dict[str, Any] | None = None, opset: int = 13, **kwargs: Any) -> onnx.ModelProto:
-    initializers = [numpy_helper.from_array(np.asarray(data), name) for name, data in (constants or {}).items()]
-    graph = helper.make_graph(nodes, "net", inputs, outputs, initializers, **kwargs)
-    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
 
 def random(*shape: int) -> Array:

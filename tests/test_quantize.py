@@ -1,34 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Observers, calibration files, integer weights and biases, and whole models quantized after training."""
+"""Observers, scales of activations, integer weights and biases."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from midge.errors import IRError, Unsupported, UsageError
-from midge.importers.onnx_export import write_qdq
-from midge.ir import Array, DType, Graph, Node, Op, Quant, TensorType
-from midge.ops.binary import Add, Mul, Sub
+from midge.ir import Array, DType, Graph, Node, Quant, TensorType
 from midge.ops.build import dequantize, quantize
 from midge.ops.conv import Conv2D
-from midge.ops.join import Concat, Slice
-from midge.ops.mean import Mean
-from midge.ops.move import Transpose
-from midge.ops.pad import Pad
-from midge.ops.pool import AveragePool, MaxPool
-from midge.ops.resize import Resize
-from midge.ops.unary import Clip, Elu, HardSigmoid, HardSwish, LeakyRelu, Math, Sigmoid, Tanh
 from midge.ops.view import Reshape
-from midge.quantize.calibration import load_calibration, run_float
+from midge.quantize.calibration import run_float
 from midge.quantize.observers import MSE, OBSERVERS, Histogram, MinMax, Percentile, activation_quant, make_observer, quant_range
 from midge.quantize.schemes import complete, quantize_graph
 from midge.quantize.schemes import quantize as quantize_float
@@ -105,82 +92,6 @@ def test_percentile_and_mse_ignore_outliers() -> None:
 def test_unknown_observer() -> None:
     with pytest.raises(UsageError, match="no observer named 'max'; choose one of minmax, percentile, mse"):
         make_observer("max")
-
-
-IMAGE = {"image": TensorType(DType.F32, (1, 1, 4, 4))}
-
-
-def saved(path: Path, **arrays: Array) -> Path:
-    np.savez(path, **arrays)  # type: ignore[arg-type]
-    return path
-
-
-@pytest.mark.parametrize("key", ["image", "x", "x_train", "whatever"])
-@pytest.mark.parametrize("shape", [(6, 1, 1, 4, 4), (6, 1, 4, 4), (6, 4, 4), (6, 4, 4, 1)])
-def test_calibration_finds_the_array(tmp_path: Path, key: str, shape: tuple[int, ...]) -> None:
-    data = np.arange(96, dtype=np.float32).reshape(shape)
-    labels = np.zeros(6, np.uint8)
-    samples = load_calibration(saved(tmp_path / "c.npz", **{key: data, "y": labels}), IMAGE)
-    assert len(samples) == 6
-    np.testing.assert_array_equal(samples[5]["image"], np.arange(80, 96, dtype=np.float32).reshape(1, 1, 4, 4))
-
-
-def test_calibration_prefers_training_data(tmp_path: Path) -> None:
-    file = saved(tmp_path / "c.npz", x_test=np.zeros((2, 4, 4), np.float32), x_train=np.ones((3, 4, 4), np.float32))
-    assert [float(s["image"].max()) for s in load_calibration(file, IMAGE)] == [1.0] * 3
-
-
-def test_calibration_from_folder_vector_and_limit(tmp_path: Path) -> None:
-    np.save(tmp_path / "b.npy", np.full((700, 4, 4), 2, np.float64))
-    saved(tmp_path / "a.npz", x=np.full((324, 16), 1, np.float32))
-    vector = {"v": TensorType(DType.F32, (1, 16))}
-    samples = load_calibration(tmp_path, vector)
-    assert len(samples) == 512
-    assert sum(float(s["v"][0, 0]) == 1.0 for s in samples) == 162
-    assert samples[0]["v"].shape == (1, 16)
-    assert samples[0]["v"].dtype == np.float32
-    assert len(load_calibration(tmp_path, vector, limit=10)) == 10
-
-
-def test_calibration_of_integer_and_several_inputs(tmp_path: Path) -> None:
-    inputs = {"a": TensorType(DType.S8, (1, 2)), "b": TensorType(DType.F32, (1, 3))}
-    file = saved(tmp_path / "c.npz", a=np.full((5, 2), -128), b=np.ones((5, 3), np.float32))
-    assert load_calibration(file, inputs)[0]["a"].dtype == np.int8
-    with pytest.raises(UsageError, match="different numbers of samples"):
-        load_calibration(saved(tmp_path / "d.npz", a=np.full((4, 2), 1), b=np.ones((5, 3), np.float32)), inputs)
-    with pytest.raises(UsageError, match=r"no array named 'b' .*name each array after its input"):
-        load_calibration(saved(tmp_path / "e.npz", a=np.full((4, 2), 1), x=np.ones((4, 3), np.float32)), inputs)
-    with pytest.raises(UsageError, match="holds int64, the model takes int8"):
-        load_calibration(saved(tmp_path / "f.npz", a=np.full((5, 2), 200), b=np.ones((5, 3), np.float32)), inputs)
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"x": np.zeros((3, 5, 5), np.float32)}, r"array for input 'image' is float32\(3, 5, 5\), wanted \(samples, 1, 1, 4, 4\)"),
-        ({"x": np.full((3, 4, 4), np.nan, np.float32)}, "holds NaN or infinity"),
-        ({"x": np.zeros((3, 4, 4), np.uint8)}, "holds uint8, the model takes float32; scale it as in training"),
-        ({"a": np.zeros((3, 4, 4), np.float32), "b": np.zeros((3, 4, 4), np.float32)}, "not clear which is meant.*name the array 'image'"),
-        ({"x": np.zeros((0, 4, 4), np.float32)}, "no samples"),
-    ],
-)
-def test_calibration_arrays_refused(tmp_path: Path, arrays: dict[str, Array], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        load_calibration(saved(tmp_path / "c.npz", **arrays), IMAGE)
-
-
-def test_calibration_files_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such file or folder"):
-        load_calibration(tmp_path / "none.npz", IMAGE)
-    with pytest.raises(UsageError, match=r"holds no \.npz or \.npy file"):
-        load_calibration(tmp_path, IMAGE)
-    (tmp_path / "x.csv").write_text("1,2")
-    with pytest.raises(UsageError, match=r"got a \.csv, wanted \.npz or \.npy"):
-        load_calibration(tmp_path / "x.csv", IMAGE)
-    for name in ("x.npy", "y.npz"):
-        (tmp_path / name).write_bytes(b"not numpy")
-        with pytest.raises(UsageError, match="cannot be read as numpy data"):
-            load_calibration(tmp_path / name, IMAGE)
 
 
 def conv_graph(weights: Array, bias: Array | None, x: TensorType, y: Quant | None = None, op: Conv2D | None = None) -> Graph:
@@ -301,125 +212,3 @@ def test_run_float_takes_integers_and_floats() -> None:
         seen: dict[str, Array] = {}
         run_float(graph, {"x": feed}, seen.__setitem__)
         np.testing.assert_array_equal(seen["y"], np.full((1, 2, 2, 2), 3.0))
-
-
-def run_integers(graph: Graph, feeds: dict[str, Array]) -> dict[str, Array]:
-    """The integer reference of a quantized Graph on the model's own inputs; outputs by the model's names, as the model gives them."""
-    held = {name: value.data for name, value in graph.values.items() if value.data is not None}
-    for name in graph.inputs:
-        kind = graph.type(name)
-        held[name] = quantize(feeds[name], kind.dtype, kind.q) if feeds[name].dtype.kind == "f" else feeds[name]
-    for node, types, out in graph.walk():
-        held.update(zip(node.outputs, node.op.reference([held[name] for name in node.inputs], types, out, graph.numerics), strict=True))
-    results = {}
-    for name, public in zip(graph.outputs, graph.output_names or graph.outputs, strict=True):
-        to_float = graph.model_types.get(public, graph.type(name)).dtype.is_float
-        results[public] = dequantize(held[name], graph.type(name).q) if to_float else held[name]
-    return results
-
-
-def run_onnx(model: onnx.ModelProto, feeds: dict[str, Array]) -> dict[str, Array]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return dict(zip([port.name for port in session.get_outputs()], session.run(None, feeds), strict=True))
-
-
-@dataclass
-class Sketch:
-    """Builds a small float Graph by hand; values are named by their producer."""
-
-    graph: Graph = field(default_factory=lambda: Graph("sketch"))
-    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(7))
-
-    def input(self, name: str, *shape: int) -> str:
-        self.graph.inputs.append(name)
-        return self.graph.add_value(name, TensorType(DType.F32, shape))
-
-    def constant(self, *shape: int) -> str:
-        return self.graph.add_constant("c", self.rng.normal(size=shape).astype(np.float32))
-
-    def node(self, op: Op, *inputs: str) -> str:
-        output = self.graph.add_value(op.kind.lower(), op.infer(self.graph.types(list(inputs)))[0])
-        self.graph.nodes.append(Node(output, op, list(inputs), [output]))
-        return output
-
-    def quantized(self, *outputs: str) -> tuple[Graph, list[dict[str, Array]]]:
-        """The Graph with these outputs in int8, and random samples."""
-        self.graph.outputs = list(outputs)
-        samples = [{name: self.rng.normal(size=self.graph.type(name).shape).astype(np.float32) for name in self.graph.inputs} for _ in range(4)]
-        return quantize_float(self.graph, samples), samples
-
-
-def assert_exports(graph: Graph, samples: list[dict[str, Array]], *, steps: int = 1) -> onnx.ModelProto:
-    """onnxruntime on the exported model gives what the integer reference gives, up to `steps` and mostly exactly."""
-    model = write_qdq(graph)
-    for sample in samples:
-        want, got = run_integers(graph, sample), run_onnx(model, sample)
-        assert list(want) == list(got)
-        for value, name in zip(graph.outputs, want, strict=True):
-            distance = np.rint((got[name] - want[name]) / graph.type(value).q.s)
-            assert got[name].shape == want[name].shape
-            assert np.abs(distance).max() <= steps, name
-            assert (distance != 0).mean() <= 0.02, name
-    return model
-
-
-def test_export_of_convolutions_and_pools() -> None:
-    s = Sketch()
-    x = s.node(Transpose((0, 2, 3, 1)), s.input("image", 1, 3, 9, 8))
-    a = s.node(Conv2D((2, 1), (1, 1), (1, 1, 0, 1), low=0.0), x, s.constant(8, 3, 3, 3), s.constant(8))
-    b = s.node(Conv2D((1, 1), (1, 2), (1, 2, 1, 2), groups=8, low=-1.0, high=1.5), a, s.constant(8, 3, 3, 1))
-    c = s.node(Add(low=0.0), a, b)
-    d = s.node(MaxPool((2, 2), (2, 2)), c)
-    e = s.node(AveragePool((2, 3), (1, 1), (1, 1, 0, 1)), d)
-    flat = s.node(Reshape((1, s.graph.type(e).count)), s.node(Transpose((0, 3, 1, 2)), e))
-    graph, samples = s.quantized(e, flat, s.node(Mean(), c))
-    model = assert_exports(graph, samples)
-    assert {node.op_type for node in model.graph.node} >= {"Conv", "Relu", "Clip", "Add", "MaxPool", "AveragePool", "GlobalAveragePool", "Reshape"}
-    assert [node.op_type for node in model.graph.node].count("Transpose") == 2  # outputs e and mean are NHWC, everything else is in ONNX order
-
-
-def test_export_of_data_movement() -> None:
-    s = Sketch()
-    x, z = s.input("x", 1, 5, 6, 4), s.input("z", 1, 5, 6, 2)
-    joined = s.node(Concat(3), x, z, s.constant(1, 5, 6, 1))
-    padded = s.node(Pad(((0, 0), (1, 2), (0, 1), (0, 0)), 0.5), joined)
-    cut = s.node(Slice((0, 1, 0, 2), (1, 7, 7, 7), (1, 2, 1, 1)), padded)
-    up = s.node(Resize((0, 0, 1, 1, 2, 2), tuple(i // 3 for i in range(21))), cut)
-    mirrored = s.node(Resize((2, 1, 0, 1), (0, 3)), cut)
-    graph, samples = s.quantized(up, mirrored)
-    assert len({graph.type(name).quant for name in (x, z, joined, padded, cut, up, mirrored)}) == 1
-    assert [node.op.kind for node in graph.nodes] == ["Concat", "Pad", "Slice", "Resize", "Resize"]
-    assert_exports(graph, samples)
-
-
-def test_export_of_functions() -> None:
-    s = Sketch()
-    x = s.input("x", 1, 7, 3)
-    ops: list[Op] = [Clip(0.0, 6.0), LeakyRelu(0.1), Sigmoid(), Tanh(), HardSigmoid(), HardSwish(), Elu(1.0), Math("Abs"), Math("Exp")]
-    functions = [s.node(op, x) for op in ops]
-    scaled = s.node(Mul(), s.node(Sub(), functions[1], s.constant(3)), s.constant(1, 1, 1))
-    graph, samples = s.quantized(*functions, scaled)
-    assert graph.type("sigmoid").quant == Quant.of(1 / 256, -128)
-    assert graph.type("tanh").quant == Quant.of(1 / 128, 0)
-    model = assert_exports(graph, samples)
-    assert model.opset_import[0].version == 14
-
-
-def test_concat_of_fixed_and_other_ranges_requantizes() -> None:
-    """A sigmoid keeps its scale; what joins it with larger numbers converts."""
-    s = Sketch()
-    x = s.input("x", 1, 4, 4, 2)
-    joined = s.node(Concat(3), x, s.node(Sigmoid(), x))
-    graph, samples = s.quantized(joined)
-    assert graph.type("sigmoid").quant == Quant.of(1 / 256, -128)
-    assert graph.type(joined).quant == graph.type("x").quant
-    assert [node.op.kind for node in graph.nodes] == ["Sigmoid", "Quantize", "Concat"]
-    assert_exports(graph, samples)
-
-
-def test_float_graph_is_not_exported() -> None:
-    graph = conv_graph(np.ones((2, 1, 1, 3), np.float32), None, TensorType(DType.F32, (1, 2, 2, 3)))
-    with pytest.raises(Unsupported, match=r"value 'x' is f32\[1,2,2,3\]; only fully quantized graphs are exported"):
-        write_qdq(graph)

@@ -3,89 +3,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import json
-import os
-import shlex
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from midge import __version__
-from midge.errors import MidgeError, ToolMissing, UsageError, VerifyFailed
+from midge.cli_common import CALIBRATION, COMPILE, JSON, SHAPES, Commands, only_given, print_json, progress_bar, with_options, write_file
+from midge.errors import ToolMissing, UsageError, VerifyFailed
 from midge.targets import TARGETS, get_target
-
-BUG = 70
-INTERRUPTED = 130
-DEBUG = "MIDGE_DEBUG"
-F = TypeVar("F", bound=Callable[..., Any])
-Progress = Callable[[int, int], None]
-
-
-class Commands(click.Group):
-    """A group whose commands end with the exit code of the error they raise. Anything but a MidgeError is a bug, shown in full if MIDGE_DEBUG is set."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except MidgeError as error:
-            _fail(f"error: {error}", error.exit_code)
-        except KeyboardInterrupt:
-            _fail("interrupted", INTERRUPTED)
-        except Exception as error:
-            expected = isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort) or getattr(error, "errno", None) == errno.EPIPE
-            if expected or os.environ.get(DEBUG):
-                raise
-            _fail(f"midge has a bug: {type(error).__name__}: {error} (set {DEBUG}=1 to see where)", BUG)
-
-
-def _fail(message: str, code: int) -> None:
-    from midge.report.tables import printable
-
-    click.echo(printable(message, keep="\n"), err=True)
-    raise click.exceptions.Exit(code)
-
-
-def _parse_shapes(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    """--shape name=1,3,32,32 as {name: (1, 3, 32, 32)}."""
-    shapes = {}
-    for value in values:
-        name, _, dims = value.rpartition("=")
-        if not name or not all(dim.strip().isdecimal() and dim.isascii() and len(dim) < 10 for dim in dims.split(",")):
-            raise click.BadParameter(f"'{value}': wanted an input's name and its shape, for example image=1,3,32,32", ctx, parameter)
-        shapes[name] = tuple(int(dim) for dim in dims.split(","))
-    return shapes
-
-
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else on the standard output.")
-SHAPES = (
-    click.option("--shape", "shapes", multiple=True, metavar="NAME=1,3,32,32", callback=_parse_shapes, help="Fix the open dimensions of an input."),
-    click.option("--batch", type=int, metavar="N", help="Batch size to compile for; 1 replaces a larger one of the model."),
-)
-CALIBRATION = (
-    click.option("--calibration", metavar="DATA", help="Representative inputs for a float model: a .npz, a .npy, or a folder of them."),
-    click.option("--observer", type=click.Choice(["minmax", "percentile", "mse"]), help="How ranges are chosen from the calibration data (minmax)."),
-)
-COMPILE = (
-    click.option("--numerics", type=click.Choice(["onnx", "tflite"]), help="Round as ONNX Runtime (onnx, the default) or as TFLite Micro (tflite)."),
-    click.option("--io", type=click.Choice(["quantized", "model"]), help="Ports take the network's integers (quantized) or the model's own types."),
-)
-
-
-def _options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
-    """Several options as one decorator, shown by --help in this order."""
-
-    def apply(function: F) -> F:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return apply
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -104,7 +32,7 @@ def main() -> None:
 
 @main.command()
 @click.argument("model")
-@_options(*SHAPES, JSON)
+@with_options(*SHAPES, JSON)
 def inspect(model: str, shapes: dict[str, tuple[int, ...]], batch: int | None, as_json: bool) -> None:
     """Show what MODEL is, which of its operators midge offers, and what is missing to compile it.
 
@@ -117,7 +45,7 @@ def inspect(model: str, shapes: dict[str, tuple[int, ...]], batch: int | None, a
 
     found = inspect_model(model, shapes=shapes, batch=batch)
     if as_json:
-        _print_json(found.as_dict())
+        print_json(found.as_dict())
     else:
         print_inspection(make_console(), found)
     if found.error is not None:
@@ -126,9 +54,9 @@ def inspect(model: str, shapes: dict[str, tuple[int, ...]], batch: int | None, a
 
 @main.command()
 @click.argument("model")
-@_options(*CALIBRATION)
+@with_options(*CALIBRATION)
 @click.option("-o", "--output", required=True, metavar="OUT.onnx", help="File to write.")
-@_options(*SHAPES, JSON)
+@with_options(*SHAPES, JSON)
 def quantize(model: str, output: str, as_json: bool, **options: Any) -> None:
     """Quantize MODEL to int8 and write it as a standard QDQ ONNX model, which other tools read too.
 
@@ -137,26 +65,26 @@ def quantize(model: str, output: str, as_json: bool, **options: Any) -> None:
     """
     from midge.api import quantized_graph
     from midge.importers.onnx_export import write_qdq
-    from midge.report.tables import make_console, make_table
+    from midge.report.inspect import node_lines
+    from midge.report.tables import make_console, nodes_table
 
     used = 0
-    with _progress("calibrating", show=not as_json) as show:
+    with progress_bar("calibrating", show=not as_json) as show:
 
         def progress(done: int, total: int) -> None:
             nonlocal used
             used = total
             show(done, total)
 
-        graph = quantized_graph(model, **_given(options), progress=progress)
+        graph = quantized_graph(model, **only_given(options), progress=progress)
     data = write_qdq(graph).SerializeToString()
-    _write_file(Path(output), data)
-    layers = [{"name": node.name, "kind": node.op.kind, "output": str(graph.type(node.outputs[0]))} for node in graph.nodes]
+    write_file(Path(output), data)
+    layers = node_lines(graph)
     if as_json:
-        _print_json({"output": output, "nbytes": len(data), "samples": used, "layers": layers})
+        print_json({"output": output, "nbytes": len(data), "samples": used, "layers": [asdict(line) for line in layers]})
         return
-    console = make_console()
-    console.print(make_table("quantized layers", ("#", "layer", "operator", "output (NHWC)"), [(i, *layer.values()) for i, layer in enumerate(layers)]))
-    console.print(f"{used} samples used; {output}: {len(data):,} bytes")
+    make_console().print(nodes_table("quantized layers", layers))
+    click.echo(f"{used} samples used; written to {output}, {len(data):,} bytes")
 
 
 @main.command()
@@ -164,7 +92,7 @@ def quantize(model: str, output: str, as_json: bool, **options: Any) -> None:
 @click.option("-o", "--output", required=True, metavar="DIR", help="Folder to write the library to; one that midge wrote is replaced.")
 @click.option("--target", type=click.Choice(list(TARGETS)), default="cortex-m4", show_default=True, help="What to compile for; `midge targets` has the list.")
 @click.option("--name", help="Name of the library and prefix of its C symbols; by default that of the model's file.")
-@_options(*CALIBRATION, *COMPILE, *SHAPES, JSON)
+@with_options(*CALIBRATION, *COMPILE, *SHAPES, JSON)
 def compile(model: str, output: str, target: str, as_json: bool, **options: Any) -> None:
     """Compile MODEL to a C library.
 
@@ -174,22 +102,17 @@ def compile(model: str, output: str, target: str, as_json: bool, **options: Any)
     """
     from midge import api
     from midge.report.tables import make_console, print_report
+    from midge.report.usage import build_command, call_lines
 
-    with _progress("calibrating", show=not as_json) as progress:
-        library = api.compile(model, target=target, **_given(options), progress=progress)
+    with progress_bar("calibrating", show=not as_json) as progress:
+        library = api.compile(model, target=target, **only_given(options), progress=progress)
     library.write(output)
-    report, build = library.report(), _build_command(output, target)
+    report, build, calling = library.report(), build_command(output, get_target(target)), call_lines(library.program)
     if as_json:
-        _print_json({"output": output, "header": f"src/{report.name}.h", "build": build, **report.as_dict()})
+        print_json({"output": output, "header": f"src/{report.name}.h", "build": build, "call": list(calling), **report.as_dict()})
         return
-    console = make_console()
-    print_report(console, report)
-    upper, program = report.name.upper(), library.program
-    lines = [f'/* #include "{report.name}.h"; int8_t arena[{upper}_ARENA_BYTES] aligned to {upper}_ARENA_ALIGN bytes */']
-    lines += [f"memcpy({report.name}_input_{i}(arena), input_{i}, {upper}_INPUT_{i}_BYTES);" for i in range(len(program.inputs))]
-    lines += [f"int error = {report.name}_run(arena);"]
-    lines += [f"const {port.type.dtype.c} *output_{i} = {report.name}_output_{i}(arena);" for i, port in enumerate(program.outputs)]
-    for text in ("", f"written to {output}; to call it:", "", *(f"    {line}" for line in lines), "", "to build it:", "", f"    {build}"):
+    print_report(make_console(), report)
+    for text in ("", f"written to {output}; to call it:", "", *(f"    {line}" for line in calling), "", "to build it:", "", f"    {build}"):
         click.echo(text)
 
 
@@ -200,7 +123,7 @@ def compile(model: str, output: str, target: str, as_json: bool, **options: Any)
 @click.option("--data", metavar="X.npz", help="Inputs to run: a .npz or .npy, integers as they are or floats to be quantized. Random ones by default.")
 @click.option("--samples", type=click.IntRange(1, 10_000), default=3, show_default=True, help="How many samples to run: the first of the data.")
 @click.option("--sanitize", is_flag=True, help="Build with AddressSanitizer and UndefinedBehaviorSanitizer (host only).")
-@_options(*CALIBRATION, *COMPILE, *SHAPES, JSON)
+@with_options(*CALIBRATION, *COMPILE, *SHAPES, JSON)
 def verify(model: str, on: str, target: str | None, data: str | None, samples: int, sanitize: bool, as_json: bool, **options: Any) -> None:
     """Run compiled code and compare every byte of every layer with what the model says; exit code 5 if any differs.
 
@@ -213,15 +136,16 @@ def verify(model: str, on: str, target: str | None, data: str | None, samples: i
     """
     if sanitize and on != "host":
         raise UsageError("--sanitize: the sanitizers run on the host only; use --on host")
-    given = _given(options)
+    given = only_given(options)
     if Path(model).is_dir():
         if given:
-            raise UsageError(f"--{next(iter(given)).rstrip('s')}: '{model}' is compiled already; give the model itself, or leave the option out")
+            option = "shape" if "shapes" in given else next(iter(given))
+            raise UsageError(f"--{option}: '{model}' is compiled already; give the model itself, or leave the option out")
         _verify(Path(model), on, target, data, samples, sanitize, as_json)
         return
     from midge import api
 
-    with tempfile.TemporaryDirectory(prefix="midge-verify-") as folder, _progress("calibrating", show=not as_json) as progress:
+    with tempfile.TemporaryDirectory(prefix="midge-verify-") as folder, progress_bar("calibrating", show=not as_json) as progress:
         library = api.compile(model, target=target or "cortex-m4", **given, progress=progress)
         library.write(Path(folder) / "library")
         _verify(Path(folder) / "library", on, target, data, samples, sanitize, as_json)
@@ -234,7 +158,7 @@ def _verify(directory: Path, on: str, target: str | None, data: str | None, samp
     """
     from midge.codegen.manifest import load_manifest
     from midge.codegen.reference import load_reference
-    from midge.report.tables import layer_state, make_console, print_verification
+    from midge.report.tables import make_console, print_verification, verification_dict
     from midge.run.samples import load_samples, random_samples
     from midge.run.verify import verify as verify_library
 
@@ -242,22 +166,60 @@ def _verify(directory: Path, on: str, target: str | None, data: str | None, samp
     feeds = random_samples(graph, samples) if data is None else load_samples(Path(data), graph, samples)
     found = verify_library(directory, feeds, on=on, target=target, sanitize=sanitize)
     if as_json:
-        counts = found.layer_instructions or {}
-        lines = [
-            {**{key: layer[key] for key in ("index", "name", "kind", "nbytes")}, "state": layer_state(found, layer["index"]), "instructions_under_qemu": counts.get(layer["index"])}
-            for layer in layers
-        ]
-        _print_json(
-            {
-                **{key: getattr(found, key) for key in ("on", "target", "samples", "bytes_compared", "exact", "changed", "stack_bytes")},
-                "instructions_under_qemu": found.instructions,
-                "difference": None if found.difference is None else vars(found.difference),
-                "layers": lines,
-            }
-        )
+        print_json(verification_dict(found, layers))
     else:
         print_verification(make_console(), found, layers)
     if found.changed:
         click.echo(f"warning: not as midge wrote them: {', '.join(found.changed)}", err=True)
     if found.difference is not None:
         raise VerifyFailed(f"{found.difference}; nothing before it differs")
+
+
+@main.command()
+@JSON
+def targets(as_json: bool) -> None:
+    """List what midge compiles for, and which compilers and emulators are installed.
+
+    \b
+    midge targets
+    """
+    from midge.report.tables import make_console, make_table
+
+    rows = [(t.name, t.cpu, sorted(t.features), list(t.flags), t.board, t.note) for t in TARGETS.values()]
+    tools = [_look_for(name) for name in dict.fromkeys([*(f"{t.prefix}gcc" for t in TARGETS.values()), "qemu-system-arm"])]
+    if as_json:
+        names = ("name", "cpu", "features", "flags", "board", "note")
+        print_json({"targets": [dict(zip(names, row, strict=True)) for row in rows], "tools": tools})
+        return
+    console = make_console()
+    shown = [(name, cpu, " ".join(features), " ".join(flags), board or "none", note) for name, cpu, features, flags, board, note in rows]
+    console.print(make_table("targets", ("target", "cpu", "features", "compiler flags", "emulated board", "note"), shown))
+    console.print(make_table("tools", ("tool", "where"), [(tool["name"], tool["path"] or tool["missing"]) for tool in tools]))
+
+
+def _look_for(name: str) -> dict[str, str | None]:
+    """A tool's path, or what to install."""
+    from midge.toolchain import find_tool
+
+    try:
+        return {"name": name, "path": find_tool(name), "missing": None}
+    except ToolMissing as error:
+        return {"name": name, "path": None, "missing": str(error).removeprefix(f"{name}: ")}
+
+
+@main.command()
+@JSON
+def ops(as_json: bool) -> None:
+    """List the ONNX operators midge offers, by the file that has their formulas.
+
+    \b
+    midge ops
+    midge ops --json
+    """
+    from midge.report.tables import make_console, make_table, operator_rows
+
+    rows = operator_rows()
+    if as_json:
+        print_json({"operators": [dict(zip(("family", "operator", "domain", "what"), row, strict=True)) for row in rows]})
+        return
+    make_console().print(make_table(f"{len(rows)} operators", ("family", "operator", "domain", "what"), rows))

@@ -71,15 +71,15 @@ def stage_comment(program: Program, stage: Stage) -> str:
     layer, calls = stage.layer, [program.calls[index] for index in stage.calls]
     lines = [f"Layer {layer.index}: {plain_text(layer.name)}", plain_text(layer.text) + (f", {layer.macs:,} MACs" if layer.macs else "")]
     read = dict.fromkeys(operand.buffer for call in calls for operand in call.inputs if operand.buffer)
-    lines += [f"  reads  {_place(program, name)}" for name in read]
-    lines += [f"  writes {_place(program, name)}" for name in dict.fromkeys(call.output for call in calls)]
+    lines += [f"  reads  {_whereabouts(program, name)}" for name in read]
+    lines += [f"  writes {_whereabouts(program, name)}" for name in dict.fromkeys(call.output for call in calls)]
     for index, call in zip(stage.calls, calls, strict=True):
         if call.scratch_nbytes:
             lines.append(f"  scratch at {program.scratch_offsets[index]}, {call.scratch_nbytes} bytes")
     return comment(lines)
 
 
-def _place(program: Program, name: str) -> str:
+def _whereabouts(program: Program, name: str) -> str:
     buffer = program.buffer(name)
     end = buffer.live[1]
     until = "after the run" if end >= len(program.calls) else f"layer {program.calls[end].layer}" if end >= 0 else "the run starts"

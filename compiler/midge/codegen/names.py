@@ -7,6 +7,8 @@ import re
 import textwrap
 import unicodedata
 
+import numpy as np
+
 from midge.errors import IRError
 
 WIDTH = 140
@@ -105,8 +107,6 @@ def c_string(text: str) -> str:
 
 def c_float(value: float) -> str:
     """A float32 constant, shortest digits that give the value back; <math.h> has the names of the others."""
-    import numpy as np
-
     single = np.float32(value)
     if not np.isfinite(single):
         return "NAN" if np.isnan(single) else "INFINITY" if single > 0 else "-INFINITY"

@@ -117,7 +117,7 @@ def check_text(graph: onnx.GraphProto) -> None:
     Raises: ImportFailed.
     """
     named = [*graph.input, *graph.output, *graph.value_info, *graph.initializer]
-    texts = [item.name for item in named] + [entry.value for tensor in graph.initializer for entry in tensor.external_data]
+    texts = [graph.name, *(item.name for item in named)] + [entry.value for tensor in graph.initializer for entry in tensor.external_data]
     for node in graph.node:
         texts += [node.name, node.op_type, node.domain, *node.input, *node.output, *(attribute.name for attribute in node.attribute)]
     for found in texts:

@@ -67,7 +67,7 @@ class Exporter:
 
     def initializer(self, stem: str, data: Array) -> str:
         name = self.fresh(stem)
-        self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(data), name)
+        self.initializers[name] = numpy_helper.from_array(np.asarray(data, order="C"), name)  # ascontiguousarray would make a scalar a vector
         return name
 
     def scale_point(self, stem: str, type: TensorType) -> tuple[list[str], dict[str, int]]:

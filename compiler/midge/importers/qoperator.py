@@ -49,6 +49,7 @@ QOPERATORS = frozenset({*FORMS, "QLinearConcat"})
 MICROSOFT_ONLY = frozenset({name for name, form in FORMS.items() if form.domain} | {"QLinearConcat"})
 MICROSOFT = MICROSOFT_ONLY | {"Gelu", "QuantizeLinear", "DequantizeLinear"}
 TWIN_OPSET = 21  # ai.onnx operator set that the com.microsoft twins of its operators follow
+MAX_OPSET = 99  # of the `opset` attribute, which names an ai.onnx operator set
 DEFAULTS = {"LeakyRelu": {"alpha": 0.01}}
 OWN_ATTRS = ("channels_last", "opset")
 
@@ -140,7 +141,10 @@ def float_form(builder: Builder, node: OnnxNode, form: Form) -> str:
 
 def float_opset(node: OnnxNode) -> int:
     """The ai.onnx operator set whose rules hold: the `opset` attribute of QLinearSoftmax; axes as attributes for ReduceMean."""
-    return int(node.attrs.get("opset", 13)) if node.domain else node.opset
+    opset = int(node.attrs.get("opset", 13)) if node.domain else node.opset
+    if not 1 <= opset <= MAX_OPSET:
+        raise ImportFailed(f"{node}: opset {opset}; wanted 1 to {MAX_OPSET}")
+    return opset
 
 
 def qlinear_from_onnx(builder: Builder, node: OnnxNode) -> str:

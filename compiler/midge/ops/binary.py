@@ -82,10 +82,13 @@ class Binary(Op):
 
     def lower(self, ctx: Lowering, node: Node) -> None:
         types, out = ctx.graph.types(node.inputs), ctx.graph.type(node.outputs[0])
-        for index in (1, 0):
-            constant = ctx.graph.data(node.inputs[index])
-            if constant is not None and constant.size == 1 and types[1 - index].count == out.count:
-                return self.lower_scalar(ctx, node, index, constant)
+        every = np.arange(-128, 128, dtype=np.int8)
+        if ctx.root(node.inputs[0]) == ctx.root(node.inputs[1]) and types[0].count == out.count:
+            return self.lower_table(ctx, node, 0, [every, every])
+        for index in (0, 1):
+            constant = ctx.graph.data(node.inputs[1 - index])
+            if constant is not None and constant.size == 1 and types[index].count == out.count:
+                return self.lower_table(ctx, node, index, [every, constant.reshape(1)][:: 1 if index == 0 else -1])
         flat = serves_flat(types, out)
         operands = [ctx.operand(name, None if flat else row_window(kind, out), flat=flat) for name, kind in zip(node.inputs, types, strict=True)]
         whole = (i for i in (0, 1) if types[i].count == out.count and not ctx.graph.is_constant(node.inputs[i]))
@@ -93,13 +96,10 @@ class Binary(Op):
         ctx.call(node, kernel, binary_params(self, types, out, ctx.graph.numerics, flat=flat), operands, {}, flat=flat, in_place=next(whole, None))
         return None
 
-    def lower_scalar(self, ctx: Lowering, node: Node, index: int, constant: Array) -> None:
-        """Against one constant number the operation is a function of the other operand."""
+    def lower_table(self, ctx: Lowering, node: Node, index: int, inputs: list[Array]) -> None:
+        """Against one constant number, or itself, operand `index` is the only variable. `inputs` let it take its 256 values."""
         types, out = ctx.graph.types(node.inputs), ctx.graph.type(node.outputs[0])
-        inputs = [np.arange(-128, 128, dtype=np.int8)] * 2
-        inputs[index] = constant.reshape(1)
-        table = self.reference(inputs, types, [out.with_shape((256,))], ctx.graph.numerics)[0]
-        call_table(ctx, node, node.inputs[1 - index], table)
+        call_table(ctx, node, node.inputs[index], self.reference(inputs, types, [out.with_shape((256,))], ctx.graph.numerics)[0])
 
 
 class Add(Binary):

@@ -4,7 +4,7 @@
     y[p, n] = clamp(b[n] + sum over k of x[p, k] * w[n, k], low, high)
 
 x is (1, K), (1, L, K) or (1, H, W, K): every pixel p by itself; w is OI (N, K), b is (N). Quantized as Conv2D, whose kernel it shares as a
-1x1 convolution. In tflite numerics per-tensor weights take the product of the scales in float32, as TFLite does.
+1x1 convolution.
 
 Source: ONNX Gemm-1 to -13, MatMul-1 to -13; TFLite FULLY_CONNECTED.
 """
@@ -20,7 +20,7 @@ from midge.errors import ImportFailed, Unsupported
 from midge.fixedpoint import activation_range, quantize_multipliers, requantize
 from midge.ir import Array, DType, Node, Op, Quant, TensorType
 from midge.ops.build import Builder, OnnxNode, onnx_op
-from midge.ops.conv import KERNELS, Conv2D, conv_params, pad_blocks
+from midge.ops.conv import KERNELS, Conv2D, conv_params, effective_scales
 from midge.ops.lowering import Lowering
 
 
@@ -43,7 +43,7 @@ class Dense(Op):
             y = x @ w.T + (inputs[2] if len(inputs) > 2 else 0.0)
             return [np.clip(y, self.low, self.high).astype(np.float32)]
         acc = ((x - types[0].q.z) @ w.T).astype(np.int64) + inputs[2].astype(np.int64)
-        multiplier, shift = quantize_multipliers(effective_scales(types, out[0], numerics))
+        multiplier, shift = quantize_multipliers(effective_scales(types, out[0]))
         act_min, act_max = activation_range(self.low, self.high, out[0].q.s, out[0].q.z)
         return [np.clip(requantize(acc, multiplier, shift, numerics) + out[0].q.z, act_min, act_max).astype(np.int8)]
 
@@ -61,20 +61,9 @@ class Dense(Op):
         as_conv = [x, types[1].with_shape((count, 1, 1, depth)), types[2]]
         variant = ctx.choose(KERNELS, False)
         constants = variant.pack(1, weights.reshape(count, 1, 1, depth), bias, as_conv, y)
-        multiplier, shift = quantize_multipliers(effective_scales(types, out, ctx.graph.numerics))
-        constants |= {"multiplier": pad_blocks(multiplier, 1), "shift": pad_blocks(shift, 1).astype(np.int8)}
         params = conv_params(Conv2D(low=self.low, high=self.high), as_conv, y, flat=True)
         pad_row = ctx.pad_row(types[0].q.z, depth)
         ctx.call(node, variant.kernel, params, [ctx.operand(node.inputs[0], flat=True)], {**constants, "pad_row": pad_row}, flat=True)
-
-
-def effective_scales(types: list[TensorType], out: TensorType, numerics: str) -> Array:
-    """s_x * s_w[n] / s_y, one per output, in double precision; tflite rounds the product of two per-tensor scales to float32 first."""
-    x, w = types[0].q, types[1].q
-    product = x.s * w.scales(types[1].shape[0])
-    if numerics == "tflite" and w.axis is None:
-        product = product.astype(np.float32).astype(np.float64)
-    return product / out.q.s
 
 
 def emit_dense(builder: Builder, node: OnnxNode, x: str, w: str, bias: str) -> str:

@@ -72,8 +72,8 @@ class AveragePool(Op):
             y = windows(x.astype(np.float64), self.kernel, self.strides, (1, 1), self.reach, 0.0).sum(axis=0) / count
             return [np.clip(y, self.low, self.high).astype(np.float32).reshape(out[0].shape)]
         away = raw_average(types[0], out[0], numerics)
-        zero_point_in, zero_point = (0, 0) if away else (types[0].q.z, out[0].q.z)
-        total = windows(x.astype(np.int64) - zero_point_in, self.kernel, self.strides, (1, 1), self.reach, 0).sum(axis=0)
+        counted, zero_point = (types[0].q.z, 0) if away else (0, out[0].q.z)
+        total = windows(x.astype(np.int64) - types[0].q.z, self.kernel, self.strides, (1, 1), self.reach, 0).sum(axis=0) + counted * count
         multiplier, shift = quantize_multipliers(average_scales(types[0], out[0], count.reshape(-1)))
         y = quotient(total, multiplier.reshape(count.shape), shift.reshape(count.shape), away=away) + zero_point
         y = np.clip(y, *activation_range(self.low, self.high, out[0].q.s, out[0].q.z))
@@ -184,7 +184,7 @@ def quotient(total: Int64, multiplier: Array, shift: Array, *, away: bool) -> In
 
 
 def pool_params(x: TensorType, out: TensorType, kernel: tuple[int, int], stride: int, dilations: tuple[int, int], pad: int, *, raw: bool) -> dict[str, int]:
-    """midge_pool_params without fused clamp and counted padding. `raw`: input and output mean the same, zero points cancel."""
+    """midge_pool_params without fused clamp and counted padding. `raw`: input and output mean the same, integers are averaged as they are."""
     return {
         "in_width": x.hwc[1],
         "channels": x.hwc[2],
@@ -199,7 +199,8 @@ def pool_params(x: TensorType, out: TensorType, kernel: tuple[int, int], stride:
         "count_bottom": 0,
         "count_right": 0,
         "count_min": kernel[0] * kernel[1],
-        "input_zero_point": 0 if raw else x.q.z,
+        "input_zero_point": x.q.z,
+        "counted_value": x.q.z if raw else 0,
         "zero_point": 0 if raw else out.q.z,
         "act_min": -128,
         "act_max": 127,

@@ -28,7 +28,8 @@ from midge.ops.lowering import Lowering
 from midge.ops.unary import Unary, rescaled
 from midge.program import Kernel
 
-STORED = {"activation": (DType.S8, DType.U8), "constant": (DType.S8, DType.U8, DType.S32)}
+ACTIVATIONS = (DType.S8, DType.U8)
+CONSTANTS = (DType.S8, DType.U8, DType.S32)
 ONNX_TYPES = {0: DType.U8, 2: DType.U8, 3: DType.S8}  # the output_dtype attribute
 
 
@@ -46,7 +47,7 @@ class Quantize(Unary):
         return lambda q: rescaled(q, x.q.s / y.q.s)
 
     def infer(self, types: list[TensorType]) -> list[TensorType]:
-        if self.dtype not in STORED["activation"] or self.quant.axis is not None:
+        if self.dtype not in ACTIVATIONS or self.quant.axis is not None:
             raise Unsupported(f"quantize: {self.dtype.value} on axis {self.quant.axis}; int8 and uint8 per tensor are offered")
         return [types[0].with_quant(self.dtype, self.quant)]
 
@@ -77,7 +78,7 @@ class Dequantize(Op):
 
     def lower(self, ctx: Lowering, node: Node) -> None:
         x = ctx.graph.type(node.inputs[0])
-        if x.dtype not in STORED["activation"]:
+        if x.dtype not in ACTIVATIONS:
             raise Unsupported(f"dequantize: {x.dtype.value}; int8 and uint8 are offered")
         call_edge(ctx, node, f"midge_dequantize_{x.dtype.value}_f32", x.count, x.q)
 
@@ -119,11 +120,11 @@ def quantize_from_onnx(builder: Builder, node: OnnxNode) -> str:
     if not node.input(2) and number not in ONNX_TYPES:
         raise Unsupported(f"{node}: output_dtype {number}; 2 (uint8) and 3 (int8) are offered")
     dtype = builder.type(node.input(2)).dtype if node.input(2) else ONNX_TYPES[number]
-    role = "constant" if builder.graph.is_constant(x) else "activation"
-    if dtype not in STORED[role] or (kind.quant is None and not kind.dtype.is_float):
-        raise Unsupported(f"{node}: {role} from {kind.dtype.value} to {dtype.value}; float to int8 or uint8 is offered")
+    constant = builder.graph.is_constant(x)
+    if dtype not in (CONSTANTS if constant else ACTIVATIONS) or (kind.quant is None and not kind.dtype.is_float):
+        raise Unsupported(f"{node}: from {kind.dtype.value} to {dtype.value}; float to int8 or uint8 is offered")
     quant = read_quant(builder, node, kind.shape, dtype)
-    if quant.axis is not None and role == "activation":
+    if quant.axis is not None and not constant:
         raise Unsupported(f"{node}: the activation is quantized per axis {quant.axis}; quantize activations per tensor")
     return builder.annotate(x, dtype, quant)
 
@@ -132,9 +133,9 @@ def quantize_from_onnx(builder: Builder, node: OnnxNode) -> str:
 def dequantize_from_onnx(builder: Builder, node: OnnxNode) -> str:
     x, kind = node.input(0), builder.type(node.input(0))
     data = builder.graph.data(x)
-    role = "activation" if data is None else "constant"
-    if kind.dtype not in STORED[role]:
-        raise Unsupported(f"{node}: {role} of type {kind.dtype.value}; {', '.join(d.value for d in STORED[role])} are offered")
+    offered = ACTIVATIONS if data is None else CONSTANTS
+    if kind.dtype not in offered:
+        raise Unsupported(f"{node}: from {kind.dtype.value}; {', '.join(d.value for d in offered)} are offered")
     quant = read_quant(builder, node, kind.shape, kind.dtype)
     if kind.quant == quant:
         return x

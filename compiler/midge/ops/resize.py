@@ -117,7 +117,12 @@ def _coordinates(node: OnnxNode, size: int, count: int, scale: np.float32, mode:
 def _nearest(node: OnnxNode, places: Array, size: int, mode: str) -> tuple[int, ...]:
     """Index of the element nearest to each place."""
     places = places.astype(np.float64)  # so that adding a half is exact
-    rounded = {"round_prefer_floor": np.ceil(places - 0.5), "round_prefer_ceil": np.floor(places + 0.5), "floor": np.floor(places), "ceil": np.ceil(places)}
+    rounded = {
+        "round_prefer_floor": np.ceil(places - 0.5),
+        "round_prefer_ceil": np.floor(places + 0.5 + 1e-5),  # ONNX Runtime takes a place that float32 put just below the half as the half
+        "floor": np.floor(places),
+        "ceil": np.ceil(places),
+    }
     if mode not in rounded:
         raise ImportFailed(f"{node}: nearest_mode {mode!r}; wanted one of {', '.join(rounded)}")
     return tuple(int(i) for i in np.clip(rounded[mode], 0, size - 1))

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from midge.ir import Array
 from midge.quantize.calibration import Progress, load_calibration
 from midge.quantize.schemes import complete, quantize, quantize_graph
 from midge.quantize.weights import finish_weights
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
     import onnx
 
 
-def quantize_model(source: str | Path | bytes | onnx.ModelProto, calibration: str | Path, observer: str = "minmax", progress: Progress | None = None) -> onnx.ModelProto:
+def quantize_model(
+    source: str | Path | bytes | onnx.ModelProto, calibration: str | Path, observer: str = "minmax", progress: Progress | None = None
+) -> onnx.ModelProto:
     """A float ONNX model as an int8 QDQ model with the same inputs and outputs, calibrated on the samples in `calibration`.
 
     Raises: UsageError for calibration data that does not fit, ImportFailed and Unsupported for the model.

@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from midge.errors import IRError, Unsupported
-from midge.ir import DType, Graph, Node, Op, Quant
+from midge.ir import DType, Graph, Op, Quant
+from midge.passes.integer import unify
 from midge.quantize.calibration import Progress, Sample, observe
 from midge.quantize.intervals import bounded_quant
 from midge.quantize.observers import activation_quant, make_observer, quant_range
@@ -64,7 +65,7 @@ def complete(graph: Graph, samples: list[Sample] | None = None, observer: str = 
             _bound(graph)
     left = float_activations(graph)
     if not left:
-        return finish_weights(_join(graph))
+        return finish_weights(unify(graph))
     if not samples:
         raise Unsupported(_missing(graph, left, whole))
     observed = observe(graph, samples, set(left), observer, progress)
@@ -180,7 +181,7 @@ def quantize_graph(graph: Graph, ranges: dict[str, Quant]) -> Graph:
     for group in members.values():
         if any(name in floats for name in group):
             _settle(graph, group, pinned, ranges)
-    return finish_weights(_join(graph))
+    return finish_weights(unify(graph))
 
 
 def _settle(graph: Graph, group: list[str], pinned: dict[str, Quant], ranges: dict[str, Quant]) -> None:
@@ -204,23 +205,3 @@ def _covers(wide: Quant, narrow: Quant) -> bool:
     """Whether values of `narrow` fit in `wide`, give or take one and a half of its steps."""
     (low, high), (inner_low, inner_high) = quant_range(wide), quant_range(narrow)
     return inner_low >= low - 1.5 * wide.s and inner_high <= high + 1.5 * wide.s
-
-
-def _join(graph: Graph) -> Graph:
-    """Put a Quantize before every data-moving node that reads a value of another Quant than it writes."""
-    nodes: list[Node] = []
-    for node in graph.nodes:
-        out = graph.type(node.outputs[0])
-        if node.op.moves_data and out.quant is not None and out.dtype is DType.S8:
-            for i, name in enumerate(node.inputs):
-                held = graph.type(name)
-                if graph.is_constant(name) or held.dtype is not DType.S8 or held.quant == out.quant:
-                    continue
-                from midge.ops.quantize import Quantize
-
-                converted = graph.add_value(f"{name}_requantized", held.with_quant(DType.S8, out.quant))
-                nodes.append(Node(f"{node.name}_requantize", Quantize(DType.S8, out.quant), [name], [converted], node.origin))
-                node.inputs[i] = converted
-        nodes.append(node)
-    graph.nodes = nodes
-    return graph

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,14 @@ class OperatorLine:
 
 @dataclass(frozen=True)
 class NodeLine:
-    """One layer after canonicalization. `weights` counts the elements of its constants, which other layers may share."""
+    """One node of a canonical Graph. `output` is the type it computes; `weights` counts the elements of its constants, which others may share."""
 
     index: int
     name: str
     kind: str
     output: str
+    scale: float | None
+    zero_point: int | None
     macs: int
     weights: int
 
@@ -109,7 +111,7 @@ def inspect_model(source: str | Path | bytes, *, shapes: Mapping[str, tuple[int,
         _ports(model, trial, inputs=True),
         _ports(model, trial, inputs=False),
         _operators(model),
-        _layers(graph),
+        node_lines(graph),
         sum(node.op.macs(types, out) for node, types, out in graph.walk()),
         sum(value.type.count for value in constants),
         sum(value.type.nbytes for value in constants),
@@ -147,12 +149,7 @@ def _ports(model: Model, trial: _Trial, *, inputs: bool) -> tuple[PortLine, ...]
         graph = trial.typed
         pairs = zip(graph.inputs, graph.inputs, strict=True) if inputs else zip(graph.output_names or graph.outputs, graph.outputs, strict=True)
         types = {shown: graph.type(name) for shown, name in pairs}
-    lines = []
-    for port in model.inputs if inputs else model.outputs:
-        quant = types[port.name].quant if port.name in types else None
-        known = quant is not None and quant.axis is None
-        lines.append(PortLine(port.name, str(port.dtype), port.dims, quant.s if quant and known else None, quant.z if quant and known else None))
-    return tuple(lines)
+    return tuple(PortLine(port.name, str(port.dtype), port.dims, *_quant(types.get(port.name))) for port in (model.inputs if inputs else model.outputs))
 
 
 def _operators(model: Model) -> tuple[OperatorLine, ...]:
@@ -162,14 +159,24 @@ def _operators(model: Model) -> tuple[OperatorLine, ...]:
 
 
 def _offered(node: OnnxNode) -> str:
-    if node.op in ONNX_OPS and (node.op in qoperator.MICROSOFT if node.domain == "com.microsoft" else not node.domain and node.op not in qoperator.MICROSOFT_ONLY):
+    names = ONNX_OPS.keys() & qoperator.MICROSOFT if node.domain == "com.microsoft" else ONNX_OPS.keys() - qoperator.MICROSOFT_ONLY
+    if node.op in names and node.domain in ("", "com.microsoft"):
         return "yes"
     return "of constants" if not node.domain and (node.op in AT_IMPORT or is_foldable(node)) else "no"
 
 
-def _layers(graph: Graph) -> tuple[NodeLine, ...]:
+def node_lines(graph: Graph) -> tuple[NodeLine, ...]:
+    """The nodes of a Graph in execution order."""
     lines = []
     for index, (node, types, out) in enumerate(graph.walk()):
         weights = sum(graph.type(name).count for name in node.inputs if graph.is_constant(name))
-        lines.append(NodeLine(index, node.name, node.op.kind, str(out[0]), node.op.macs(types, out), weights))
+        scale, zero_point = _quant(out[0])
+        lines.append(NodeLine(index, node.name, node.op.kind, str(replace(out[0], quant=None)), scale, zero_point, node.op.macs(types, out), weights))
     return tuple(lines)
+
+
+def _quant(kind: TensorType | None) -> tuple[float, int] | tuple[None, None]:
+    """(scale, zero_point) of a value quantized per tensor."""
+    if kind is None or kind.quant is None or kind.quant.axis is not None:
+        return None, None
+    return kind.quant.s, kind.quant.z

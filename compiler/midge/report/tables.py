@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich import box
@@ -13,12 +15,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from midge.report.inspect import Inspection, PortLine
+import midge.ops  # noqa: F401 - registers every operator
+from midge.importers.qoperator import FORMS, MICROSOFT_ONLY
+from midge.ops.build import ONNX_OPS
+from midge.report.inspect import Inspection, NodeLine, PortLine
 from midge.report.summary import Report
 from midge.run.verify import Verification
 
 WIDTH = 120  # where the output is no terminal and nothing says how wide it is
-RIGHT = frozenset({"#", "count", "MACs", "weights", "bytes", "instructions under QEMU"})
+RIGHT = frozenset({"#", "count", "MACs", "weights", "bytes", "zero_point", "instructions under QEMU"})
+SHORTENED = frozenset({"what"})
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -35,9 +41,16 @@ def make_console(*, stderr: bool = False) -> Console:
 
 def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     """A table of plain text; numbers get thousands separators, None is left empty."""
-    table = Table(title=Text(printable(title), "bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=Text(printable(title), "bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, expand=not SHORTENED.isdisjoint(columns))
     for column in columns:
-        table.add_column(Text(column), justify="right" if column in RIGHT else "left", overflow="fold")
+        shortened = column in SHORTENED
+        table.add_column(
+            Text(column),
+            justify="right" if column in RIGHT else "left",
+            overflow="ellipsis" if shortened else "fold",
+            no_wrap=shortened,
+            ratio=1 if shortened else None,
+        )
     for row in rows:
         table.add_row(*(Text(cell(value)) for value in row))
     return table
@@ -60,17 +73,28 @@ def print_inspection(console: Console, found: Inspection) -> None:
     operators = [(line.op, line.domain or "ai.onnx", line.count, line.offered) for line in found.operators]
     console.print(make_table("operators", ("operator", "domain", "count", "offered"), operators))
     if found.layers:
-        layers = [(line.index, line.name, line.kind, line.output, line.macs, line.weights) for line in found.layers]
-        console.print(make_table("layers after fusing", ("#", "name", "operator", "output (NHWC)", "MACs", "weights"), layers))
+        console.print(nodes_table("layers after fusing", found.layers))
         console.print(Text(f"{found.macs:,} MACs, {found.weights:,} weights in {found.weight_nbytes:,} bytes"))
-    console.print(Text(f"missing to compile: {printable(found.problem, keep=chr(10))}" if found.problem else "nothing is missing to compile it"))
+    missing = f"missing to compile: {printable(found.problem, keep=chr(10))}" if found.problem else "nothing is missing to compile it"
+    console.print(Text(missing), soft_wrap=True)
+
+
+def nodes_table(title: str, nodes: Iterable[NodeLine]) -> Table:
+    """The nodes of a Graph."""
+    rows = [(node.index, node.name, node.kind, node.output, node.scale, _plain(node.zero_point), node.macs, node.weights) for node in nodes]
+    return make_table(title, ("#", "layer", "operator", "output (NHWC)", "scale", "zero_point", "MACs", "weights"), rows)
+
+
+def _plain(number: int | None) -> str | None:
+    """A number without thousands separators."""
+    return None if number is None else str(number)
 
 
 def _ports(role: str, ports: Iterable[PortLine]) -> list[tuple[Any, ...]]:
     def shape(port: PortLine) -> str:
         return "unknown" if port.shape is None else ", ".join(str(d) or "?" for d in port.shape)
 
-    return [(role, port.name, port.dtype, shape(port), port.scale, None if port.zero_point is None else str(port.zero_point)) for port in ports]
+    return [(role, port.name, port.dtype, shape(port), port.scale, _plain(port.zero_point)) for port in ports]
 
 
 def print_report(console: Console, report: Report) -> None:
@@ -89,26 +113,47 @@ def print_report(console: Console, report: Report) -> None:
         grid.add_row(Text(name), Text(cell(value)))
     console.print(grid)
     for warning in report.warnings:
-        console.print(Text(f"warning: {printable(warning)}", "yellow"))
+        console.print(Text(f"warning: {printable(warning)}", "yellow"), soft_wrap=True)
 
 
 def print_verification(console: Console, found: Verification, layers: Sequence[dict[str, Any]]) -> None:
     """What `midge verify` shows: every layer, exact up to the first that differs. `layers` are those of the manifest."""
-    counts = found.layer_instructions
-    columns = ["#", "layer", "operator", "bytes", "against the reference", *(["instructions under QEMU"] if counts is not None else [])]
-    rows = []
-    for layer in layers:
-        index = int(layer["index"])
-        row = [index, layer["name"], layer["kind"], layer["nbytes"], layer_state(found, index)]
-        rows.append([*row, counts.get(index)] if counts is not None else row)
-    console.print(make_table(f"{found.samples} samples on {found.on} ({found.target})", columns, rows))
+    columns = ["#", "layer", "operator", "bytes", "against the reference"]
+    if found.layer_instructions is not None:
+        columns.append("instructions under QEMU")
+    where = "the host" if found.on == "host" else f"{found.target}, emulated by QEMU"
+    rows = [list(line.values())[: len(columns)] for line in _checked(found, layers)]
+    console.print(make_table(f"{found.samples} samples on {where}", columns, rows))
     console.print(Text(f"{found.layers} layers, {found.bytes_compared:,} bytes compared: " + ("all equal" if found.exact else "not equal")))
     if found.instructions is not None:
         console.print(Text(f"one run: {found.instructions:,} instructions under QEMU, {found.stack_bytes or 0:,} bytes of stack"))
 
 
-def layer_state(found: Verification, index: int) -> str:
-    """ "exact", "differs", or "not compared" behind the first difference."""
-    if found.difference is None or index < found.difference.layer:
-        return "exact"
-    return "differs" if index == found.difference.layer else "not compared"
+def verification_dict(found: Verification, layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The same in plain types, for JSON."""
+    facts = {key: getattr(found, key) for key in ("on", "target", "samples", "bytes_compared", "exact", "changed", "stack_bytes")}
+    difference = None if found.difference is None else asdict(found.difference)
+    return {**facts, "instructions_under_qemu": found.instructions, "difference": difference, "layers": _checked(found, layers)}
+
+
+def _checked(found: Verification, layers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A line for each layer: "exact", "differs", or "not compared" behind the first difference."""
+    counts, lines = found.layer_instructions or {}, []
+    for layer in layers:
+        index = int(layer["index"])
+        first = len(layers) if found.difference is None else found.difference.layer
+        state = "exact" if index < first else "differs" if index == first else "not compared"
+        facts = {key: layer[key] for key in ("index", "name", "kind", "nbytes")}
+        lines.append({**facts, "state": state, "instructions_under_qemu": counts.get(index)})
+    return lines
+
+
+def operator_rows() -> list[tuple[str, str, str, str]]:
+    """(family, operator, domain, one line about it) of every ONNX operator offered."""
+    rows = []
+    for name, function in ONNX_OPS.items():
+        module = sys.modules[function.__module__]
+        about = f"{FORMS[name].op} on integers, with scales and zero points as inputs" if name in FORMS else function.__doc__ or module.__doc__ or ""
+        line = re.split(r"\.\s|\.?\n\n|\.$", about.strip())[0]
+        rows.append((module.__name__.rpartition(".")[2], name, "com.microsoft" if name in MICROSOFT_ONLY else "ai.onnx", " ".join(line.split())))
+    return sorted(rows)
