@@ -9,7 +9,9 @@ cdef extern from "conv2d.h":
         pass
     void midge_conv2d_s8(const midge_conv2d_params *, const int8_t *const *, const midge_conv2d_constants *, int8_t *const *, unsigned, void *)
     void midge_conv2d_s8_tflite(const midge_conv2d_params *, const int8_t *const *, const midge_conv2d_constants *, int8_t *const *, unsigned, void *)
+    void midge_conv2d_planar_s8(const midge_conv2d_params *, const int8_t *const *, const midge_conv2d_constants *, int8_t *const *, unsigned, void *)
     void midge_depthwise_s8(const midge_conv2d_params *, const int8_t *const *, const midge_conv2d_constants *, int8_t *const *, unsigned, void *)
+    void midge_conv2d_planar_s8_tflite(const midge_conv2d_params *, const int8_t *const *, const midge_conv2d_constants *, int8_t *const *, unsigned, void *)
     void midge_depthwise_s8_tflite(const midge_conv2d_params *, const int8_t *const *, const midge_conv2d_constants *, int8_t *const *, unsigned, void *)
 
 ctypedef void (*Function)(const midge_conv2d_params *, const int8_t *const *, const midge_conv2d_constants *, int8_t *const *, unsigned, void *) noexcept
@@ -23,7 +25,9 @@ cdef call(Function kernel, Arguments a):
 KERNELS = {
     "midge_conv2d_s8": lambda *args: call(midge_conv2d_s8, Arguments(*args)),
     "midge_conv2d_s8_tflite": lambda *args: call(midge_conv2d_s8_tflite, Arguments(*args)),
+    "midge_conv2d_planar_s8": lambda *args: call(midge_conv2d_planar_s8, Arguments(*args)),
     "midge_depthwise_s8": lambda *args: call(midge_depthwise_s8, Arguments(*args)),
+    "midge_conv2d_planar_s8_tflite": lambda *args: call(midge_conv2d_planar_s8_tflite, Arguments(*args)),
     "midge_depthwise_s8_tflite": lambda *args: call(midge_depthwise_s8_tflite, Arguments(*args)),
 }
 STRUCT_SIZES = {"midge_conv2d_params": sizeof(midge_conv2d_params), "midge_conv2d_constants": sizeof(midge_conv2d_constants)}

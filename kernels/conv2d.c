@@ -96,6 +96,52 @@ void midge_conv2d_s8_tflite(const midge_conv2d_params *params, const int8_t *con
   conv2d_rows(params, in_rows, constants, out_rows, rows, MIDGE_ROUND_TWICE);
 }
 
+/* One output pixel from planes. `whole`: all taps of a row are inside and adjacent. */
+static inline void conv2d_planar_pixel(const midge_conv2d_params *p, const int8_t *const *in_rows, const midge_conv2d_constants *c, int8_t *out, int32_t x0,
+                                       int whole, int rounding) {
+  int32_t planes = p->in_channels * p->kernel_height;
+  const int8_t *weights = c->weights;
+  for (int32_t block = 0; block < p->out_channels; block += 4) {
+    int32_t acc[4] = {c->bias[block], c->bias[block + 1], c->bias[block + 2], c->bias[block + 3]};
+    for (int32_t plane = 0; plane < planes; ++plane) {
+      if (whole) {
+        weights = conv2d_dot4(acc, in_rows[plane] + x0, weights, p->kernel_width);
+        continue;
+      }
+      for (int32_t kx = 0; kx < p->kernel_width; ++kx) {
+        int32_t x = x0 + kx * p->dilation;
+        weights = conv2d_dot4(acc, x >= 0 && x < p->in_width ? in_rows[plane] + x : c->pad_row, weights, 1);
+      }
+    }
+    conv2d_store(p, c, block, acc, out + block, p->out_channels - block < 4 ? p->out_channels - block : 4, rounding);
+  }
+}
+
+static inline void conv2d_planar_rows(const midge_conv2d_params *p, const int8_t *const *in_rows, const midge_conv2d_constants *c, int8_t *const *out_rows,
+                                      unsigned rows, int rounding) {
+  int adjacent = p->dilation == 1 || p->kernel_width == 1;
+  int32_t reach = (p->kernel_width - 1) * p->dilation;
+  for (unsigned row = 0; row < rows; ++row, in_rows += p->kernel_height * p->in_channels) {
+    int8_t *out = out_rows[row];
+    int32_t x0 = -p->pad;
+    for (int32_t x = 0; x < p->out_width; ++x, x0 += p->stride, out += p->out_channels) {
+      conv2d_planar_pixel(p, in_rows, c, out, x0, adjacent && x0 >= 0 && x0 + reach < p->in_width, rounding);
+    }
+  }
+}
+
+void midge_conv2d_planar_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_constants *constants,
+                            int8_t *const *out_rows, unsigned rows, void *scratch) {
+  (void)scratch;
+  conv2d_planar_rows(params, in_rows, constants, out_rows, rows, MIDGE_ROUND_ONCE);
+}
+
+void midge_conv2d_planar_s8_tflite(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_constants *constants,
+                                   int8_t *const *out_rows, unsigned rows, void *scratch) {
+  (void)scratch;
+  conv2d_planar_rows(params, in_rows, constants, out_rows, rows, MIDGE_ROUND_TWICE);
+}
+
 /* Where tap x of a row starts: the pixel itself, or zero points if it lies outside. */
 static inline const int8_t *depthwise_tap(const midge_conv2d_params *p, const midge_conv2d_constants *c, const int8_t *row, int32_t x) {
   return x >= 0 && x < p->in_width ? row + x * p->in_channels : c->pad_row;

@@ -27,7 +27,7 @@ typedef struct {
 } midge_conv2d_params;
 
 typedef struct {
-  const int8_t *weights;     /* conv2d: [group][block of 4 channels][ky][kx][i][4]; depthwise: [block of 4 channels][ky][kx][4] */
+  const int8_t *weights;     /* conv2d: [group][block of 4 channels][ky][kx][i][4]; planar: [block of 4][i][ky][kx][4]; depthwise: [block of 4][ky][kx][4] */
   const int32_t *bias;       /* one per channel, blocks of 4 padded with 0 */
   const int32_t *multiplier; /* likewise */
   const int8_t *shift;       /* likewise; positive to the left */
@@ -38,6 +38,13 @@ void midge_conv2d_s8(const midge_conv2d_params *params, const int8_t *const *in_
                      unsigned rows, void *scratch);
 void midge_conv2d_s8_tflite(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_constants *constants, int8_t *const *out_rows,
                             unsigned rows, void *scratch);
+
+/* The same on planes, as cameras and PyTorch deliver them: in_rows holds, for each output row, kernel_height rows of plane 0, then those of plane 1...
+ * groups is 1. */
+void midge_conv2d_planar_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_constants *constants,
+                            int8_t *const *out_rows, unsigned rows, void *scratch);
+void midge_conv2d_planar_s8_tflite(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_constants *constants,
+                                   int8_t *const *out_rows, unsigned rows, void *scratch);
 
 /* groups == in_channels; output channel o reads input channel o / (out_channels / in_channels). */
 void midge_depthwise_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_constants *constants, int8_t *const *out_rows,

@@ -4,7 +4,7 @@
 #include "fixedpoint.h"
 
 /* round_half_even(x / scale) + zero_point. Adding 1.5 * 2^23 makes the unit of the sum 1, so the addition itself rounds, and the low bits of the
- * sum are the integer. The ratio is limited to +-2^20 first, NaN becomes 0. */
+ * sum are the integer; above 2^22 they still grow with the sum, which saturates. Below, the ratio is limited to -2^20; NaN becomes 0. */
 static inline int32_t edge_quantize(float x, float scale, int32_t zero_point) {
   union {
     float value;
@@ -14,7 +14,7 @@ static inline int32_t edge_quantize(float x, float scale, int32_t zero_point) {
   if (!(ratio > -1048576.0f)) {
     ratio = ratio <= -1048576.0f ? -1048576.0f : 0.0f;
   }
-  sum.value = (ratio < 1048576.0f ? ratio : 1048576.0f) + 12582912.0f;
+  sum.value = ratio + 12582912.0f;
   return sum.bits - 0x4B400000 + zero_point;
 }
 

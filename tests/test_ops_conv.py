@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -34,6 +36,9 @@ def convolutions(draw):
     bias = rng.integers(-100000, 100000, out).astype(np.int32)
     zx, zy = draw(st.sampled_from([-128, -3, 0, 127])), draw(st.sampled_from([-128, 5, 127]))
     scales = np.float32(rng.uniform(1e-4, 2e-2 if not extreme else 2.0, out))
+    planar = groups == 1 and draw(st.booleans())
+    op = replace(op, planar=planar)
+    x = np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if planar else x
     tx, ty = s8(x.shape, 0.05, zx), None
     tw, tb = TensorType(DType.S8, w.shape, Quant.of(scales, 0, 0)), TensorType(DType.S32, bias.shape)
     ty = op.infer([tx, tw])[0].with_quant(DType.S8, Quant.of(0.1, zy))

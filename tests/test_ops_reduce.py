@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pools, means, softmax and dense layers: references against ONNX Runtime and TFLite Micro, kernels against references, every form of import."""
+"""Pools, means, softmax and dense layers: references against ONNX Runtime and TFLite Micro, kernels against references."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
+from onnx_models import I8, model, value
 from support import assert_kernels_match, op_graph, program_of, s8, shared
 
-from midge.errors import ImportFailed, Unsupported
 from midge.importers.onnx import load
 from midge.ir import Array, DType, Graph, Op, Quant, TensorType
 from midge.ops.dense import Dense
@@ -23,6 +23,7 @@ from midge.ops.mean import Mean
 from midge.ops.pool import AveragePool, MaxPool, quotient
 from midge.ops.softmax import Softmax, exp_of_negative, reciprocal
 from midge.passes import canonicalize, integerize
+from midge.quantize import complete
 from midge.run.interpreter import Interpreter
 from midge.run.reference import run_reference
 
@@ -180,50 +181,31 @@ class Single:
     constants: dict[str, Array] = field(default_factory=dict)
 
     def model(self) -> onnx.ModelProto:
-        constants = {
-            "sx": np.float32(self.scales[0]),
-            "zx": np.int8(self.points[0]),
-            "sy": np.float32(self.scales[1]),
-            "zy": np.int8(self.points[1]),
-            **self.constants,
-        }
-        nodes = [
-            helper.make_node("DequantizeLinear", ["x", "sx", "zx"], ["xf"], "dq"),
-            *self.nodes,
-            self.node,
-            helper.make_node("QuantizeLinear", ["yf", "sy", "zy"], ["y"], "q"),
-        ]
-        graph = helper.make_graph(
-            nodes,
-            "g",
-            [helper.make_tensor_value_info("x", TensorProto.INT8, self.shape)],
-            [helper.make_tensor_value_info("y", TensorProto.INT8, None)],
-            [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
-        )
-        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)
-        return onnx.shape_inference.infer_shapes(made)
+        constants = {"sx": np.float32(self.scales[0]), "zx": np.int8(self.points[0]), "sy": np.float32(self.scales[1]), "zy": np.int8(self.points[1])}
+        first, last = helper.make_node("DequantizeLinear", ["x", "sx", "zx"], ["xf"], "dq"), helper.make_node("QuantizeLinear", ["yf", "sy", "zy"], ["y"], "q")
+        return model([first, *self.nodes, self.node, last], [value("x", self.shape, I8)], [value("y", None, I8)], {**constants, **self.constants}, self.opset)
 
     def random_input(self, rng) -> Array:
         return rng.integers(-128, 128, self.shape).astype(np.int8)
 
 
-def run_ort(model: onnx.ModelProto, x: Array) -> Array:
+def run_ort(proto: onnx.ModelProto, x: Array) -> Array:
     """ONNX Runtime in float32 between quantizers: its fused integer kernels round differently and are no oracle."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
 
 
-def compiled(model: onnx.ModelProto) -> tuple[Graph, Interpreter]:
-    graph = integerize(canonicalize(load(model)))
+def compiled(proto: onnx.ModelProto) -> tuple[Graph, Interpreter]:
+    graph = integerize(complete(canonicalize(load(proto))))
     return graph, Interpreter(program_of(graph))
 
 
-def run_midge(model: onnx.ModelProto, x: Array) -> Array:
+def run_midge(proto: onnx.ModelProto, x: Array) -> Array:
     """Imported, lowered and run on the kernels, which must equal the references."""
-    graph, interpreter = compiled(model)
+    graph, interpreter = compiled(proto)
     got = interpreter.run([x])[0]
     np.testing.assert_array_equal(got, run_reference(graph, {graph.inputs[0]: x})[graph.outputs[0]].reshape(got.shape))
     return got
@@ -244,7 +226,10 @@ def singles_of(kind: str):
             yield Single(helper.make_node("Softmax", ["xf"], ["yf"], "n", axis=1), (1, int(rng.integers(2, 20)), 30, 50), (sx * 5, sy), points)
         elif kind == "mean":
             yield Single(
-                helper.make_node("GlobalAveragePool", ["xf"], ["yf"], "n"), (1, 9000, *(int(v) for v in rng.integers(1, 9, 2))), (sx, sx * 0.3), points
+                helper.make_node("GlobalAveragePool", ["xf"], ["yf"], "n"),
+                (1, 9000, *(int(v) for v in rng.integers(1, 9, 2))),
+                (sx, sx * rng.uniform(0.2, 1)),
+                points,
             )
         elif kind == "average":
             kernel, pads = [int(k) for k in rng.integers(2, 4, 2)], [int(p) for p in rng.integers(0, 2, 4)]
@@ -261,15 +246,15 @@ def singles_of(kind: str):
             ]
             constants = {"w": w, "sw": sw, "zw": np.zeros(count, np.int8), "b": b, "sb": sw * np.float32(sx), "zb": np.zeros(count, np.int32)}
             sy = float(np.float32(sx * sw.mean() * np.sqrt(depth) * 60))
-            yield Single(helper.make_node("Add", ["mf", "bf"], ["yf"], "n"), (1, 200, depth), (sx, sy), points, nodes=nodes, constants=constants)
+            yield Single(helper.make_node("Add", ["mf", "bf"], ["yf"], "n"), (1, 300, depth), (sx, sy), points, nodes=nodes, constants=constants)
 
 
 @pytest.mark.parametrize("kind", ["softmax", "mean", "average", "dense"])
 def test_onnx_numerics_against_onnxruntime(kind):
     rng, count, differing = np.random.default_rng(0), 0, 0
     for single in singles_of(kind):
-        x, model = single.random_input(rng), single.model()
-        distance = np.abs(run_midge(model, x).astype(int) - run_ort(model, x))
+        x, proto = single.random_input(rng), single.model()
+        distance = np.abs(run_midge(proto, x).astype(int) - run_ort(proto, x))
         assert distance.max() <= 1
         count, differing = count + distance.size, differing + int((distance > 0).sum())
     assert count >= 1e5
@@ -283,8 +268,8 @@ def test_equal_scales_differ_from_onnxruntime_at_exact_ties_only():
         scale, zero_point = float(np.float32(rng.uniform(0.01, 0.2))), int(rng.integers(-128, 128))
         node = helper.make_node("AveragePool", ["xf"], ["yf"], "n", kernel_shape=kernel, strides=kernel)
         single = Single(node, (1, 40, 48, 48), (scale, scale), (zero_point, zero_point))
-        x, model = single.random_input(rng), single.model()
-        got, want = run_midge(model, x).astype(int), run_ort(model, x).astype(int)
+        x, proto = single.random_input(rng), single.model()
+        got, want = run_midge(proto, x).astype(int), run_ort(proto, x).astype(int)
         total = x.reshape(40, 48 // kernel[0], kernel[0], 48 // kernel[1], kernel[1]).astype(int).sum((2, 4)).reshape(got.shape)
         tie = 2 * total % (2 * kernel[0] * kernel[1]) == kernel[0] * kernel[1]
         ties += int(tie.sum())
@@ -298,169 +283,8 @@ def test_max_pool_equals_onnxruntime_on_every_byte():
     for ceil, pads, strides, dilations in ((0, [1, 0, 0, 1], [2, 1], [1, 1]), (1, [0, 0, 0, 0], [2, 2], [1, 1]), (1, [1, 1, 1, 1], [2, 3], [2, 1])):
         node = helper.make_node("MaxPool", ["xf"], ["yf"], "n", kernel_shape=[3, 2], pads=pads, strides=strides, dilations=dilations, ceil_mode=ceil)
         single = Single(node, (1, 6, 10, 13), (0.1, 0.1), (-5, -5))
-        x, model = single.random_input(rng), single.model()
-        np.testing.assert_array_equal(run_midge(model, x), run_ort(model, x))
-
-
-# ---- Import: float results of every form ----
-
-
-def float_model(node, shape, constants=None, opset=13):
-    graph = helper.make_graph(
-        [node],
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.asarray(v), k) for k, v in (constants or {}).items()],
-    )
-    return onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8))
-
-
-def assert_float_import(node, shape, constants=None, opset=13):
-    """The imported and the canonical Graph compute in float what ONNX Runtime does; returns the kinds of nodes left."""
-    model = float_model(node, shape, constants, opset)
-    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    want = run_ort(model, x)
-    for graph in (load(model), canonicalize(load(model))):
-        got = run_reference(graph, {graph.inputs[0]: x})[graph.outputs[0]]
-        np.testing.assert_allclose(got.reshape(want.shape), want, rtol=1e-5, atol=1e-6)
-    assert load(model).type(load(model).outputs[0]).shape == want.shape
-    return [node.op.kind for node in graph.nodes]
-
-
-POOL_FORMS = [
-    ({"kernel_shape": [3, 2], "strides": [2, 1]}, (1, 3, 9, 8)),
-    ({"kernel_shape": [3, 3], "pads": [1, 0, 0, 1], "strides": [2, 2]}, (1, 3, 8, 8)),
-    ({"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}, (1, 2, 8, 10)),
-    ({"kernel_shape": [2, 2], "strides": [3, 3], "ceil_mode": 1}, (1, 2, 9, 10)),
-    ({"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_UPPER"}, (1, 2, 8, 7)),
-    ({"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_LOWER"}, (1, 2, 8, 7)),
-    ({"kernel_shape": [3, 3], "auto_pad": "VALID"}, (1, 2, 8, 7)),
-    ({"kernel_shape": [3], "strides": [2], "pads": [1, 1]}, (1, 4, 11)),
-    ({"kernel_shape": [4], "strides": [3], "ceil_mode": 1}, (1, 4, 12)),
-]
-
-
-@pytest.mark.parametrize(("attrs", "shape"), POOL_FORMS)
-@pytest.mark.parametrize("op", ["AveragePool", "MaxPool"])
-def test_import_of_pools(op, attrs, shape):
-    kinds = assert_float_import(helper.make_node(op, ["x"], ["y"], "n", **attrs), shape)
-    assert kinds.count(op) == 1
-
-
-@pytest.mark.parametrize("shape", [(1, 3, 7, 9), (1, 2, 8, 8)])
-def test_import_of_counted_padding(shape):
-    """Padding counts, what ceil_mode reaches beyond it does not. Source: ONNX AveragePool-19."""
-    for ceil in (0, 1):
-        attrs = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [2, 2], "count_include_pad": 1, "ceil_mode": ceil}
-        assert_float_import(helper.make_node("AveragePool", ["x"], ["y"], "n", **attrs), shape, opset=19)
-
-
-def test_import_of_global_pools():
-    for op, kind in (("GlobalAveragePool", "Mean"), ("GlobalMaxPool", "MaxPool")):
-        for shape in ((1, 5, 4, 6), (1, 5, 7)):
-            assert kind in assert_float_import(helper.make_node(op, ["x"], ["y"], "n"), shape)
-
-
-@pytest.mark.parametrize(
-    ("axes", "shape"),
-    [
-        ([2, 3], (1, 3, 4, 5)),
-        ([-1, -2], (1, 3, 4, 5)),
-        ([2], (1, 3, 4, 5)),
-        ([3], (1, 3, 4, 5)),
-        ([1], (1, 3, 4, 5)),
-        ([1, 3], (1, 3, 4, 5)),
-        ([2], (1, 3, 4)),
-        ([1], (1, 3, 4)),
-        ([-1], (1, 6)),
-        ([0], (1, 6)),
-        ([0, 1, 2, 3], (1, 3, 4, 5)),
-    ],
-)
-@pytest.mark.parametrize("keepdims", [0, 1])
-def test_import_of_reduce_mean(axes, shape, keepdims):
-    assert_float_import(helper.make_node("ReduceMean", ["x"], ["y"], "n", axes=axes, keepdims=keepdims), shape)
-    node = helper.make_node("ReduceMean", ["x", "axes"], ["y"], "n", keepdims=keepdims)
-    assert_float_import(node, shape, {"axes": np.array(axes, np.int64)}, opset=18)
-
-
-def test_spatial_mean_leaves_no_transpose_after_a_flat_result():
-    kinds = assert_float_import(helper.make_node("ReduceMean", ["x"], ["y"], "n", axes=[2, 3], keepdims=0), (1, 3, 4, 5))
-    assert kinds.count("Mean") == 1
-    assert kinds.count("Transpose") <= 1  # of the input, which is NCHW
-
-
-def test_reduce_mean_without_axes():
-    assert_float_import(helper.make_node("ReduceMean", ["x"], ["y"], "n", keepdims=0), (1, 3, 4))
-    assert_float_import(helper.make_node("ReduceMean", ["x"], ["y"], "n", noop_with_empty_axes=1), (1, 3, 4), opset=18)
-
-
-@pytest.mark.parametrize(("opset", "axis"), [(11, None), (11, 1), (11, 2), (11, -1), (11, 0), (13, None), (13, 1), (13, 2), (13, -1), (13, 0)])
-@pytest.mark.parametrize("shape", [(1, 6), (1, 3, 4), (1, 3, 4, 5)])
-def test_import_of_softmax(opset, axis, shape):
-    if axis is not None and axis >= len(shape):
-        pytest.skip("no such axis")
-    attrs = {} if axis is None else {"axis": axis}
-    assert "Softmax" in assert_float_import(helper.make_node("Softmax", ["x"], ["y"], "n", **attrs), shape, opset=opset)
-
-
-@pytest.mark.parametrize("attrs", [{}, {"transB": 1}, {"alpha": 0.5, "beta": 2.0}, {"beta": 0.0}])
-@pytest.mark.parametrize("bias", [(5,), (1, 5), (1,), (), (1, 1), None])
-def test_import_of_gemm(attrs, bias):
-    rng = np.random.default_rng(1)
-    constants = {"w": rng.normal(size=(5, 4) if attrs.get("transB") else (4, 5)).astype(np.float32)}
-    if bias is not None:
-        constants["b"] = rng.normal(size=bias).astype(np.float32)
-    kinds = assert_float_import(helper.make_node("Gemm", ["x", *constants], ["y"], "n", **attrs), (1, 4), constants)
-    assert kinds == ["Dense"]
-
-
-@pytest.mark.parametrize(
-    ("x", "w"), [((1, 4), (4, 5)), ((4,), (4, 5)), ((1, 4), (4,)), ((1, 3, 4), (4, 5)), ((1, 2, 3, 4), (4, 5)), ((3, 4), (4, 5)), ((1, 3, 4), (1, 4, 5))]
-)
-def test_import_of_matmul(x, w):
-    constants = {"w": np.random.default_rng(1).normal(size=w).astype(np.float32)}
-    assert "Dense" in assert_float_import(helper.make_node("MatMul", ["x", "w"], ["y"], "n"), x, constants)
-
-
-REFUSED = [
-    (helper.make_node("MatMul", ["w", "x"], ["y"], "n"), (4, 5), {"w": np.ones((2, 4), np.float32)}, "computed x constant"),
-    (helper.make_node("MatMul", ["x", "x"], ["y"], "n"), (4, 4), {}, "computed x constant"),
-    (helper.make_node("MatMul", ["x", "w"], ["y"], "n"), (2, 3, 4), {"w": np.ones((2, 4, 5), np.float32)}, "one MatMul each"),
-    (helper.make_node("Gemm", ["x", "w"], ["y"], "n", transA=1), (4, 1), {"w": np.ones((4, 5), np.float32)}, "transA"),
-    (
-        helper.make_node("Gemm", ["x", "w", "b"], ["y"], "n"),
-        (2, 4),
-        {"w": np.ones((4, 5), np.float32), "b": np.ones((2, 1), np.float32)},
-        "differs from row to row",
-    ),
-    (helper.make_node("LogSoftmax", ["x"], ["y"], "n"), (1, 4), {}, "export the logits"),
-    (helper.make_node("AveragePool", ["x"], ["y"], "n", kernel_shape=[2, 2, 2]), (1, 1, 4, 4, 4), {}, "1-D and 2-D pools"),
-]
-
-
-@pytest.mark.parametrize(("node", "shape", "constants", "message"), REFUSED)
-def test_what_is_not_offered_says_the_way_out(node, shape, constants, message):
-    with pytest.raises(Unsupported, match=message):
-        load(float_model(node, shape, constants))
-
-
-def test_indices_of_the_maxima_are_refused():
-    node = helper.make_node("MaxPool", ["x"], ["y", "i"], "n", kernel_shape=[2, 2])
-    model = float_model(node, (1, 1, 4, 4))
-    model.graph.output.append(helper.make_tensor_value_info("i", TensorProto.INT64, None))
-    with pytest.raises(Unsupported, match="Indices"):
-        load(model)
-
-
-def test_broken_shapes_are_named():
-    with pytest.raises(ImportFailed, match="does not fit"):
-        AveragePool((5, 5)).infer([s8((1, 4, 4, 2), 1, 0)])
-    with pytest.raises(ImportFailed, match="wholly in the padding"):
-        MaxPool((2, 2), pads=(2, 0, 0, 0)).infer([s8((1, 4, 4, 2), 1, 0)])
-    with pytest.raises(ImportFailed, match="does not fit input"):
-        Dense().infer([s8((1, 4), 1, 0), TensorType(DType.S8, (3, 5))])
+        x, proto = single.random_input(rng), single.model()
+        np.testing.assert_array_equal(run_midge(proto, x), run_ort(proto, x))
 
 
 # ---- Golden layers of TFLite Micro ----
@@ -481,7 +305,7 @@ TFLITE_KINDS = {"AveragePool": "AVERAGE_POOL_2D", "Softmax": "SOFTMAX", "Dense":
 def golden_graph(name: str) -> Graph:
     graph = load(shared(f"models/{GOLDEN[name]}"))
     graph.numerics = "tflite"
-    return integerize(canonicalize(graph))
+    return integerize(complete(canonicalize(graph)))
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -509,7 +333,7 @@ def test_golden_network_with_a_mean_between_two_scales():
     golden = np.load(shared("golden/tinymaix_mnist_dw_q.npz"))
     graph = load(shared("models/zoo/tinymaix_mnist_dw_q.onnx"))
     graph.numerics = "tflite"
-    graph = integerize(canonicalize(graph))
+    graph = integerize(complete(canonicalize(graph)))
     assert [node.op.kind for node in graph.nodes].count("Mean") == 1
     interpreter = Interpreter(program_of(graph))
     for x, y in ((golden["x"], golden["y_tflm"]), (golden["x_real"], golden["y_real_tflm"])):

@@ -114,7 +114,7 @@ def quantized_graph(
     observer: str = "minmax",
     numerics: str = "onnx",
     shapes: Mapping[str, tuple[int, ...]] | None = None,
-    batch: int = 1,
+    batch: int | None = None,
     progress: Progress | None = None,
 ) -> Graph:
     """Import, canonicalize and quantize: the Graph in which every activation is an integer.
@@ -139,7 +139,7 @@ def compile(
     name: str | None = None,
     io: str = "quantized",
     shapes: Mapping[str, tuple[int, ...]] | None = None,
-    batch: int = 1,
+    batch: int | None = None,
     progress: Progress | None = None,
 ) -> Library:
     """Compile an ONNX model to a Library for `target` (see midge.targets.TARGETS).

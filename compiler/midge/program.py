@@ -105,6 +105,7 @@ class Operand:
     row_nbytes: int
     pad_row: str | None = None
     constant: str | None = None
+    offset: int = 0  # bytes from the start of the buffer to row 0: a plane of an NCHW tensor is an operand of its own
 
 
 @dataclass(frozen=True)

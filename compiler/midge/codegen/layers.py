@@ -104,7 +104,7 @@ class _CallWriter:
                 raise IRError(f"call '{self.call.name}': an operand meets padding and has no row for it")
             if operand.constant is None:
                 buffer = self.program.buffer(operand.buffer)
-                if operand.window.height * operand.row_nbytes > buffer.nbytes:
+                if operand.offset + operand.window.height * operand.row_nbytes > buffer.nbytes:
                     raise IRError(f"call '{self.call.name}': reads {operand.window.height} rows of {operand.row_nbytes} bytes from '{buffer.name}'")
 
     def structs(self) -> list[str]:
@@ -204,7 +204,7 @@ class _CallWriter:
             is_bytes = self.program.constants[operand.constant].dtype.c == "int8_t"
             base = first if is_bytes else f"(const int8_t *){first}"
         else:
-            base = place("arena", self.program.buffer(operand.buffer).offset)
+            base = place("arena", self.program.buffer(operand.buffer).offset + operand.offset)
         if operand.pad_row is not None and pads(self.call, operand):
             pad = symbol(self.program, operand.pad_row)
             return f"{self.program.name}_row({base}, {row}, {operand.window.height}, {operand.row_nbytes}, {pad})"

@@ -75,12 +75,12 @@ class Walk:
             if self.lost.isdisjoint(node.inputs):
                 self.step(node)
             else:
-                self.lost.update(node.outputs)
+                self.lost.update(filter(None, node.outputs))
         if self.problems:
             count = f"{len(self.problems)} nodes are" if len(self.problems) > 1 else "1 node is"
             raise Unsupported("\n  ".join([f"{count} not offered:", *self.problems]) + "\n`midge ops` lists the operators offered")
-        complete_quants(self.graph, self.raw)
         self.finish_outputs()
+        complete_quants(self.graph, self.raw)
         self.graph.prune()
         return self.graph
 
@@ -99,6 +99,10 @@ class Walk:
                     self.lost.add(name)
                 else:
                     self.bind(name, self.graph.add_value(name, kind), kind.dtype.numpy)
+        except ImportFailed:
+            if not self.problems:  # behind a guessed type nothing is certain
+                raise
+            self.lost.update(filter(None, node.outputs))
 
     def bind(self, name: str, value: str, dtype: np.dtype[Any]) -> None:
         self.values[name], self.dtypes[name] = value, dtype

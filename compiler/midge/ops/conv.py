@@ -3,7 +3,7 @@
 
     y[oy, ox, o] = clamp(b[o] + sum over ky, kx, i of x[oy * sh + ky * dh - pt, ox * sw + kx * dw - pl, g + i] * w[o, ky, kx, i], low, high)
 
-x is (1, H, W, C) or (1, L, C), w is OHWI with I = C / groups, b is (O). Quantized: x int8 per tensor, w int8 with zero_point 0 per
+x is (1, H, W, C) or (1, L, C), or (1, C, H, W) if `planar`; w is OHWI with I = C / groups, b is (O). Quantized: x int8 per tensor, w int8 with zero_point 0 per
 tensor or per output channel, b int32 of scale s_x * s_w[o], y int8.
 
 Source: ONNX Conv-11, QLinearConv-10; BatchNormalization is imported as a 1x1 depthwise convolution.
@@ -21,12 +21,13 @@ from midge.fixedpoint import activation_range, quantize_multipliers, requantize
 from midge.ir import Array, DType, Node, Op, Quant, TensorType
 from midge.ops.build import Builder, OnnxNode, onnx_op
 from midge.ops.lowering import Lowering, Variant
-from midge.program import Kernel, Window
+from midge.program import Kernel, Operand, Window
 
 
 @dataclass(frozen=True)
 class Conv2D(Op):
-    """Attributes of a convolution; pads are (top, left, bottom, right), low and high the fused clamp in real numbers."""
+    """Attributes of a convolution; pads are (top, left, bottom, right), low and high the fused clamp in real numbers. `planar` reads an NCHW
+    input plane by plane, so that no transposed copy of it is made; the output is NHWC as always."""
 
     strides: tuple[int, int] = (1, 1)
     dilations: tuple[int, int] = (1, 1)
@@ -34,10 +35,15 @@ class Conv2D(Op):
     groups: int = 1
     low: float = -math.inf
     high: float = math.inf
+    planar: bool = False
+
+    def hwc(self, x: TensorType) -> tuple[int, int, int]:
+        """(H, W, C) of the input."""
+        return (x.shape[2], x.shape[3], x.shape[1]) if self.planar else x.hwc
 
     def infer(self, types: list[TensorType]) -> list[TensorType]:
         x, w = types[0], types[1]
-        height, width, channels = x.hwc
+        height, width, channels = self.hwc(x)
         out, kh, kw, depth = w.shape
         if depth * self.groups != channels:
             raise ImportFailed(f"conv2d: weight has {depth} input channels a group and {self.groups} groups, input has {channels} channels (OHWI)")
@@ -51,7 +57,7 @@ class Conv2D(Op):
         return [TensorType(DType.F32, shape)]
 
     def reference(self, inputs: list[Array], types: list[TensorType], out: list[TensorType], numerics: str) -> list[Array]:
-        x, w = inputs[0].reshape(types[0].hwc), inputs[1]
+        x, w = inputs[0][0].transpose(1, 2, 0) if self.planar else inputs[0].reshape(types[0].hwc), inputs[1]
         if out[0].dtype.is_float:
             y = self.accumulate(x.astype(np.float64), w.astype(np.float64))
             if len(inputs) > 2:
@@ -83,22 +89,27 @@ class Conv2D(Op):
 
     def lower(self, ctx: Lowering, node: Node) -> None:
         types, out = ctx.graph.types(node.inputs), ctx.graph.type(node.outputs[0])
-        height, _, _ = types[0].hwc
-        kernel_height = types[1].shape[1]
-        pointwise = types[1].shape[1:3] == (1, 1) and self.strides == (1, 1) and self.pads == (0, 0, 0, 0)
+        pointwise = types[1].shape[1:3] == (1, 1) and self.strides == (1, 1) and self.pads == (0, 0, 0, 0) and not self.planar
         params = conv_params(self, types, out, flat=pointwise)
-        variant = ctx.choose(KERNELS, self.depthwise(types))
+        variant = ctx.choose(KERNELS, (self, types))
         weights, bias = ctx.graph.data(node.inputs[1]), ctx.graph.data(node.inputs[2])
         assert weights is not None and bias is not None
         constants = variant.pack(self.groups, weights, bias, types, out)
-        window = Window(height, kernel_height, self.strides[0], self.dilations[0], self.pads[0], rows_out=out.hwc[0])
-        source = ctx.operand(node.inputs[0], None if pointwise else window, flat=pointwise)
         pad_row = ctx.pad_row(types[0].q.z, params["in_channels"])
-        ctx.call(node, variant.kernel, params, [source], {**constants, "pad_row": pad_row}, flat=pointwise)
+        sources = [ctx.operand(node.inputs[0], flat=True)] if pointwise else self.operands(ctx, node)
+        ctx.call(node, variant.kernel, params, sources, {**constants, "pad_row": pad_row}, flat=pointwise)
 
-    def depthwise(self, types: list[TensorType]) -> bool:
-        """Whether every group has one input channel."""
-        return self.groups > 1 and self.groups == types[0].hwc[2]
+    def operands(self, ctx: Lowering, node: Node) -> list[Operand]:
+        """The input, row by row; one operand for each plane if `planar`."""
+        x, w, out = ctx.graph.type(node.inputs[0]), ctx.graph.type(node.inputs[1]), ctx.graph.type(node.outputs[0])
+        height, width, channels = self.hwc(x)
+        window = Window(height, w.shape[1], self.strides[0], self.dilations[0], self.pads[0], rows_out=out.hwc[0])
+        if not self.planar:
+            return [ctx.operand(node.inputs[0], window)]
+        pad_row = ctx.pad_row(x.q.z, width) if window.may_pad else None
+        buffer = ctx.buffer(node.inputs[0]).name
+        return [Operand(buffer, window, width, pad_row, offset=plane * height * width) for plane in range(channels)]
+
 
 
 def window_count(size: int, kernel: int, stride: int, dilation: int, padding: int) -> int:
@@ -113,7 +124,7 @@ def effective_scales(types: list[TensorType], out: TensorType) -> Array:
 
 def conv_params(op: Conv2D, types: list[TensorType], out: TensorType, *, flat: bool) -> dict[str, int]:
     """midge_conv2d_params. `flat`: a pointwise layer sees the whole tensor as one row of pixels."""
-    height, width, channels = types[0].hwc
+    height, width, channels = op.hwc(types[0])
     act_min, act_max = activation_range(op.low, op.high, out.q.s, out.q.z)
     return {
         "in_width": height * width if flat else width,
@@ -161,11 +172,26 @@ def pack_depthwise(groups: int, weights: Array, bias: Array, types: list[TensorT
     return pack_blocks(1, weights, bias, types, out)
 
 
-def _not_depthwise(depthwise: bool) -> str:
-    return "" if depthwise else "groups have more than one input channel"
+def pack_planar(groups: int, weights: Array, bias: Array, types: list[TensorType], out: TensorType) -> dict[str, Array]:
+    """As pack_blocks, with the weights of a block in the order plane, ky, kx."""
+    packed = pack_blocks(groups, weights, bias, types, out)
+    return {**packed, "weights": np.ascontiguousarray(packed["weights"].transpose(0, 3, 1, 2, 4))}
+
+
+Geometry = tuple[Conv2D, list[TensorType]]
+
+
+def _not_depthwise(geometry: Geometry) -> str:
+    op, types = geometry
+    return "" if op.groups > 1 and op.groups == op.hwc(types[0])[2] else "groups have more than one input channel"
+
+
+def _not_planar(geometry: Geometry) -> str:
+    return "" if geometry[0].planar else "the input is NHWC"
 
 
 KERNELS = (
+    Variant(Kernel("midge_conv2d_planar_s8", "conv2d", profiled=True), pack_planar, _not_planar),
     Variant(Kernel("midge_depthwise_s8", "conv2d", profiled=True), pack_depthwise, _not_depthwise),
     Variant(Kernel("midge_conv2d_s8", "conv2d", profiled=True), pack_blocks),
 )

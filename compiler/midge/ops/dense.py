@@ -59,9 +59,10 @@ class Dense(Op):
         pixels = types[0].count // depth
         x, y = types[0].with_shape((1, pixels, 1, depth)), out.with_shape((1, pixels, 1, count))
         as_conv = [x, types[1].with_shape((count, 1, 1, depth)), types[2]]
-        variant = ctx.choose(KERNELS, False)
+        op = Conv2D(low=self.low, high=self.high)
+        variant = ctx.choose(KERNELS, (op, as_conv))
         constants = variant.pack(1, weights.reshape(count, 1, 1, depth), bias, as_conv, y)
-        params = conv_params(Conv2D(low=self.low, high=self.high), as_conv, y, flat=True)
+        params = conv_params(op, as_conv, y, flat=True)
         pad_row = ctx.pad_row(types[0].q.z, depth)
         ctx.call(node, variant.kernel, params, [ctx.operand(node.inputs[0], flat=True)], {**constants, "pad_row": pad_row}, flat=True)
 

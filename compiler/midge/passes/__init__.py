@@ -13,10 +13,10 @@ from midge.check import check
 from midge.ir import Graph
 from midge.passes.fuse import fold_constants, fuse_activation, fuse_affine, fuse_pad
 from midge.passes.integer import edges, refuse_float, signed, unify
-from midge.passes.layout import layout
+from midge.passes.layout import layout, read_planes
 
 CANONICAL: tuple[Callable[[Graph], Graph], ...] = (signed, fold_constants, layout, fuse_affine, fuse_activation, fuse_pad, layout)
-INTEGER: tuple[Callable[[Graph], Graph], ...] = (unify, refuse_float)
+INTEGER: tuple[Callable[[Graph], Graph], ...] = (unify, refuse_float, read_planes)
 
 
 def canonicalize(graph: Graph) -> Graph:

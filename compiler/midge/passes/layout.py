@@ -10,9 +10,12 @@ Rules, for y = transpose(x, perm):
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from midge.ir import Graph, Node, Quant
+from midge.ops.conv import Conv2D
 from midge.ops.dense import Dense
 from midge.ops.move import Transpose
 from midge.ops.view import Reshape
@@ -185,3 +188,26 @@ def _permute_columns(graph: Graph, node: Node) -> bool:
     graph.nodes.insert(graph.nodes.index(node), Node(f"{node.name}_flatten", Reshape(kind.shape), [inner.inputs[0]], [flat], view.origin))
     node.inputs = [flat, columns, *node.inputs[2:]]
     return True
+
+
+MAX_PLANE_ROWS = 64  # pointers to rows that a planar convolution holds on the stack
+
+
+def read_planes(graph: Graph) -> Graph:
+    """An NCHW input that only convolutions read, through a transpose each, is read plane by plane instead of being copied to NHWC."""
+    for node in list(graph.nodes):
+        if not isinstance(node.op, Transpose) or node.op.perm != (0, 2, 3, 1) or node.inputs[0] not in graph.inputs or node.outputs[0] in graph.outputs:
+            continue
+        readers = [reader for reader in graph.nodes if node.outputs[0] in reader.inputs]
+        channels = graph.type(node.inputs[0]).shape[1]
+        if readers and all(_may_read_planes(graph, reader, channels) for reader in readers):
+            for reader in readers:
+                reader.op, reader.inputs = replace(reader.op, planar=True), [node.inputs[0], *reader.inputs[1:]]  # type: ignore[call-arg]
+            graph.nodes.remove(node)
+    graph.prune()
+    return graph
+
+
+def _may_read_planes(graph: Graph, reader: Node, channels: int) -> bool:
+    rows = channels * graph.type(reader.inputs[1]).shape[1] if len(reader.inputs) > 1 else 0
+    return isinstance(reader.op, Conv2D) and reader.op.groups == 1 and rows <= MAX_PLANE_ROWS

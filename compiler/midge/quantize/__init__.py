@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from midge.ir import Array
-from midge.quantize.calibration import Progress, load_calibration
+from midge.quantize.calibration import Calibration, Progress, load_calibration
 from midge.quantize.schemes import complete, quantize, quantize_graph
 from midge.quantize.weights import finish_weights
 
@@ -17,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def quantize_model(
-    source: str | Path | bytes | onnx.ModelProto, calibration: str | Path, observer: str = "minmax", progress: Progress | None = None
+    source: str | Path | bytes | onnx.ModelProto, calibration: Calibration, observer: str = "minmax", progress: Progress | None = None
 ) -> onnx.ModelProto:
-    """A float ONNX model as an int8 QDQ model with the same inputs and outputs, calibrated on the samples in `calibration`.
+    """A float ONNX model as an int8 QDQ model with the same inputs and outputs, calibrated on `calibration` (see load_calibration).
 
     Raises: UsageError for calibration data that does not fit, ImportFailed and Unsupported for the model.
     """

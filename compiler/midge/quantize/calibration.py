@@ -15,13 +15,14 @@ from midge.ops.build import dequantize
 Sample = dict[str, Array]
 Tap = Callable[[str, Array], None]
 Progress = Callable[[int, int], None]
+Calibration = str | Path | Array | Mapping[str, Array]
 
 MAX_SAMPLES = 512
 SUFFIXES = (".npz", ".npy")
 DATA_KEYS = ("x", "x_train", "train_x", "images", "data", "inputs", "input", "arr_0")
 
 
-def load_calibration(source: str | Path | Array | Mapping[str, Array], inputs: dict[str, TensorType], limit: int = MAX_SAMPLES) -> list[Sample]:
+def load_calibration(source: Calibration, inputs: dict[str, TensorType], limit: int = MAX_SAMPLES) -> list[Sample]:
     """Samples for the named inputs from a .npz, a .npy, a folder of them, an array, or arrays by name; each has a leading sample dimension.
 
     There is one array per input name; for a model with one input its only fitting array will do, or the one called x, x_train,
