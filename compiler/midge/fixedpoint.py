@@ -47,17 +47,16 @@ def quantize_multipliers(real: npt.ArrayLike) -> tuple[npt.NDArray[np.int32], np
     return np.array([m for m, _ in pairs], np.int32), np.array([s for _, s in pairs], np.int32)
 
 
-def rounding_shift_right_half_away(value: Int64, shift: npt.ArrayLike) -> Int64:
+def rounding_shift_right_half_away(value: Int64, shift: Int64 | int) -> Int64:
     """value / 2**shift rounded to nearest, ties away from zero (gemmlowp RoundingDivideByPOT)."""
-    shift = np.asarray(shift, np.int64)
-    mask = (np.int64(1) << shift) - 1
-    threshold = (mask >> 1) + (value < 0)
+    mask = np.asarray((np.int64(1) << np.asarray(shift, np.int64)) - 1, np.int64)
+    threshold = np.asarray((mask >> 1) + (value < 0), np.int64)
     return np.asarray((value >> shift) + ((value & mask) > threshold), np.int64)
 
 
 def high_mul(a: Int64, b: npt.ArrayLike) -> Int64:
     """(a * b + 2**30) >> 31, saturated at 2**31 - 1 (gemmlowp SaturatingRoundingDoublingHighMul) for int32 operands."""
-    product = a * np.asarray(b, np.int64)
+    product: Int64 = a * np.asarray(b, np.int64)
     return np.asarray(np.minimum((product + (1 << 30)) >> 31, (1 << 31) - 1), np.int64)
 
 

@@ -212,7 +212,6 @@ class Graph:
     values: dict[str, Value] = field(default_factory=dict)
     numerics: str = "onnx"
     model_types: dict[str, TensorType] = field(default_factory=dict)
-    output_names: list[str] = field(default_factory=list)  # what the model calls its outputs, one per entry of `outputs`
 
     def type(self, name: str) -> TensorType:
         return self.values[name].type

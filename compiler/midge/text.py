@@ -152,7 +152,7 @@ def _read_node(graph: Graph, args: list[ast.expr]) -> None:
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
         raise ValueError(f"node {name!r} has no operator")
     kind = op_classes()[call.func.id]
-    fields = {keyword.arg: _field(kind, str(keyword.arg), keyword.value) for keyword in call.keywords}
+    fields = {str(keyword.arg): _field(kind, str(keyword.arg), keyword.value) for keyword in call.keywords}
     graph.nodes.append(Node(name, kind(**fields), list(inputs), list(outputs), tuple(origin)))
 
 

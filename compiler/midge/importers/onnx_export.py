@@ -101,7 +101,8 @@ def conv(exporter: Exporter, node: Node) -> None:
     assert weights is not None
     oihw = np.transpose(weights, (0, 3, 1, 2))
     kernel = list(weights.shape[1 : 1 + spatial])
-    operands = [exporter.onnx_order(node.inputs[0]), exporter.constant(node.inputs[1], oihw if spatial == 2 else oihw[:, :, :, 0])]
+    source = exporter.get(node.inputs[0], (0, 1, 2, 3)) if op.planar else exporter.onnx_order(node.inputs[0])
+    operands = [source, exporter.constant(node.inputs[1], oihw if spatial == 2 else oihw[:, :, :, 0])]
     operands += [exporter.constant(name) for name in node.inputs[2:]]
     window = {"kernel_shape": kernel, "strides": list(op.strides[:spatial]), "pads": onnx_pads(op.pads, spatial)}
     y = exporter.emit("Conv", operands, f"{node.outputs[0]}/conv", dilations=list(op.dilations[:spatial]), group=op.groups, **window)

@@ -111,6 +111,10 @@ class Conv2D(Op):
         return [Operand(buffer, window, width, pad_row, offset=plane * height * width) for plane in range(channels)]
 
 
+    def depthwise(self, types: list[TensorType]) -> bool:
+        """Whether every group has one input channel."""
+        return self.groups > 1 and self.groups == self.hwc(types[0])[2]
+
 
 def window_count(size: int, kernel: int, stride: int, dilation: int, padding: int) -> int:
     """Positions of a window along one axis."""
@@ -183,7 +187,7 @@ Geometry = tuple[Conv2D, list[TensorType]]
 
 def _not_depthwise(geometry: Geometry) -> str:
     op, types = geometry
-    return "" if op.groups > 1 and op.groups == op.hwc(types[0])[2] else "groups have more than one input channel"
+    return "" if op.depthwise(types) else "groups have more than one input channel"
 
 
 def _not_planar(geometry: Geometry) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -164,11 +165,15 @@ def fuse_activation(graph: Graph) -> Graph:
             continue
         if outer.dtype.is_float and not inner.dtype.is_float:
             graph.values[node.outputs[0]].type = inner
-        low, high = source.op.low, source.op.high
-        low, high = min(max(low, node.op.low), node.op.high), max(min(high, node.op.high), node.op.low)
-        source.op = replace(source.op, low=low, high=high)  # type: ignore[call-arg]
+        source.op = _clamped(source.op, node.op)
         hand_over(graph, source, node)
     return graph
+
+
+def _clamped(op: Any, clip: Clip) -> Any:
+    """`op` with its bounds narrowed to what comes out of `clip` after it."""
+    low, high = min(max(op.low, clip.low), clip.high), max(min(op.high, clip.high), clip.low)
+    return replace(op, low=low, high=high)
 
 
 def fuse_pad(graph: Graph) -> Graph:
@@ -184,9 +189,9 @@ def fuse_pad(graph: Graph) -> Graph:
         (top, bottom), (left, right) = inner
         extra = (top, left, bottom, right)
         if isinstance(consumer.op, Conv2D):
-            consumer.op = replace(consumer.op, pads=tuple(a + b for a, b in zip(consumer.op.pads, extra, strict=True)))
+            consumer.op = replace(consumer.op, pads=_sum(consumer.op.pads, extra))
         elif isinstance(consumer.op, AveragePool) and (consumer.op.count_include_pad or not any(consumer.op.pads)):
-            consumer.op = replace(consumer.op, pads=tuple(a + b for a, b in zip(consumer.op.pads, extra, strict=True)), count_include_pad=True)
+            consumer.op = replace(consumer.op, pads=_sum(consumer.op.pads, extra), count_include_pad=True)
         else:
             continue
         if graph.type(node.inputs[0]).dtype.is_float:
@@ -195,3 +200,7 @@ def fuse_pad(graph: Graph) -> Graph:
         graph.nodes.remove(node)
     graph.prune()
     return graph
+
+
+def _sum(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]

@@ -100,8 +100,8 @@ def _float_ports(graph: Graph) -> None:
         graph.values[name].type = TensorType(DType.F32, kind.shape)
         graph.nodes.insert(i, Node(f"{name}_quantize", Quantize(kind.dtype, kind.q), [name], [inner]))
     for i, (name, public) in enumerate(zip(list(graph.outputs), graph.output_names or list(graph.outputs), strict=True)):
-        declared, kind = graph.model_types.get(public), graph.type(name)
-        if declared is not None and declared.dtype.is_float and not kind.dtype.is_float:
+        kind = graph.type(name)
+        if graph.model_types.get(public, kind).dtype.is_float and not kind.dtype.is_float:
             graph.outputs[i] = insert(graph, None, Dequantize(), name, TensorType(DType.F32, kind.shape))
 
 

@@ -25,7 +25,7 @@ def bounded_quant(graph: Graph, node: Node) -> Quant | None:
         return None
     if node.op.kind in AVERAGES:
         return quants[0]
-    pointwise = isinstance(node.op, Conv2D) and node.op.depthwise(graph.types(node.inputs)) and graph.type(node.inputs[1]).shape[1:3] == (1, 1)
+    pointwise = isinstance(node.op, Conv2D) and graph.type(node.inputs[1]).shape == (node.op.groups, 1, 1, 1)
     if node.op.kind in LINEAR_IN_EACH or pointwise:
         return _corners(graph, node)
     if node.op.elementwise and len(node.inputs) == 1:
