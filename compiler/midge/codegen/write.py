@@ -39,7 +39,7 @@ def write_files(files: Mapping[str, str], directory: Path) -> None:
     Raises: UsageError if the directory holds what midge did not write or cannot be written.
     """
     target = Path(os.path.realpath(directory))
-    foreign = _foreign_files(target)
+    foreign = foreign_files(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
@@ -69,7 +69,7 @@ def _exchange(fresh: Path, target: Path, old: Path) -> None:
         raise
 
 
-def _foreign_files(target: Path) -> list[Path]:
+def foreign_files(target: Path) -> list[Path]:
     """Relative paths of files in a library's directory that midge did not write.
 
     Raises: UsageError if the directory may not be replaced.

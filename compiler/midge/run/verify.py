@@ -12,7 +12,7 @@ import numpy as np
 
 from midge.codegen.manifest import changed_files, load_manifest
 from midge.codegen.reference import load_reference
-from midge.errors import UsageError
+from midge.errors import UsageError, VerifyFailed
 from midge.ir import Array, Graph
 from midge.run.firmware import RunResult
 from midge.run.host import run_host
@@ -33,8 +33,8 @@ class Difference:
     bytes_differing: int
     nbytes: int
     position: int
-    expected: int
-    got: int
+    expected: str
+    got: str
 
     def __str__(self) -> str:
         return (
@@ -107,27 +107,29 @@ def _compare(graph: Graph, layers: list[dict[str, object]], samples: Sequence[Se
         values = run_reference(graph, dict(zip(graph.inputs, sample, strict=True)))
         for layer in layers:
             index = int(str(layer["index"]))
-            expected = np.ascontiguousarray(values[str(layer["buffer"])]).reshape(-1).view(np.uint8)
+            expected = np.ascontiguousarray(values[str(layer["buffer"])]).reshape(-1)
             got = np.frombuffer(run.layers[(number, index)], np.uint8)
-            compared += expected.size
+            compared += expected.nbytes
             difference = _difference(number, index, str(layer["name"]), str(layer["kind"]), expected, got)
             if difference is not None:
                 found.append(difference)
                 break  # later layers of this sample inherit the error
         for index, name in enumerate(graph.outputs):
-            expected = np.ascontiguousarray(values[name]).reshape(-1).view(np.uint8)
-            compared += expected.size
+            expected = np.ascontiguousarray(values[name]).reshape(-1)
+            compared += expected.nbytes
             difference = _difference(number, len(layers), name, "output", expected, run.outputs[index][number].reshape(-1))
             if difference is not None:
                 found.append(difference)
     return compared, min(found, key=lambda d: (d.layer, d.sample), default=None)
 
 
-def _difference(sample: int, layer: int, name: str, kind: str, expected: Array, got: Array) -> Difference | None:
-    if expected.size != got.size:
-        return Difference(sample, layer, name, kind, abs(expected.size - got.size), expected.size, min(expected.size, got.size), expected.size, got.size)
-    wrong = np.flatnonzero(expected != got)
+def _difference(sample: int, layer: int, name: str, kind: str, expected: Array, raw: Array) -> Difference | None:
+    """The difference between expected elements and the bytes that came, None if there is none."""
+    if expected.nbytes != raw.nbytes:
+        raise VerifyFailed(f"layer {layer} '{name}': {raw.nbytes} bytes came back, {expected.nbytes} were expected")
+    got = np.ascontiguousarray(raw).view(expected.dtype)
+    wrong = np.flatnonzero(expected.view(np.uint8) != raw)
     if not wrong.size:
         return None
-    first = int(wrong[0])
-    return Difference(sample, layer, name, kind, int(wrong.size), int(expected.size), first, int(expected[first]), int(got[first]))
+    first = int(wrong[0]) // expected.itemsize
+    return Difference(sample, layer, name, kind, int(wrong.size), expected.nbytes, int(wrong[0]), str(expected[first]), str(got[first]))
