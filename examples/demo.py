@@ -19,7 +19,7 @@ import midge
 from midge.errors import MidgeError
 from midge.importers.onnx import load as load_model
 from midge.passes import canonicalize
-from midge.quantize.calibration import run_float
+from midge.ptq.calibration import run_float
 from midge.report.summary import Report
 from midge.report.tables import make_console, make_table
 from midge.report.usage import build_command, call_lines

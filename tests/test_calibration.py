@@ -10,7 +10,7 @@ import pytest
 
 from midge.errors import UsageError
 from midge.ir import Array, DType, Quant, TensorType
-from midge.quantize.calibration import load_calibration
+from midge.ptq.calibration import load_calibration
 
 IMAGE = {"image": TensorType(DType.F32, (1, 1, 4, 4))}
 

@@ -21,7 +21,7 @@ from cli_support import SCALE, SHOWN, ZERO_POINT, assert_fails, float_model, nee
 from midge import api, cli_common
 from midge.cli import main
 from midge.fixedpoint import NUMERICS
-from midge.quantize.observers import OBSERVERS
+from midge.ptq.observers import OBSERVERS
 
 COMMANDS = ("inspect", "quantize", "compile", "verify", "targets", "ops")
 

@@ -31,11 +31,11 @@ from midge.ops.softmax import Softmax
 from midge.ops.unary import Clip, Elu, Gelu, HardSigmoid, HardSwish, LeakyRelu, Math, Sigmoid, Tanh
 from midge.ops.view import Reshape
 from midge.passes import canonicalize
-from midge.quantize import quantize_model
-from midge.quantize.calibration import load_calibration
-from midge.quantize.observers import OBSERVERS
-from midge.quantize.schemes import complete
-from midge.quantize.schemes import quantize as quantize_float
+from midge.ptq import quantize_model
+from midge.ptq.calibration import load_calibration
+from midge.ptq.observers import OBSERVERS
+from midge.ptq.schemes import complete
+from midge.ptq.schemes import quantize as quantize_float
 from midge.run.reference import run_reference
 
 

@@ -17,7 +17,7 @@ from support import assert_kernels_match, op_graph, program_of, shared
 from midge.importers.onnx import load
 from midge.ir import Array, Graph
 from midge.passes import canonicalize, integerize
-from midge.quantize import complete
+from midge.ptq import complete
 from midge.run.interpreter import Interpreter
 from midge.run.reference import run_reference
 

@@ -15,11 +15,11 @@ from midge.ir import Array, DType, Graph, Node, Quant, TensorType
 from midge.ops.build import dequantize, quantize
 from midge.ops.conv import Conv2D
 from midge.ops.view import Reshape
-from midge.quantize.calibration import run_float
-from midge.quantize.observers import MSE, OBSERVERS, Histogram, MinMax, Percentile, activation_quant, make_observer, quant_range
-from midge.quantize.schemes import complete, quantize_graph
-from midge.quantize.schemes import quantize as quantize_float
-from midge.quantize.weights import finish_weights
+from midge.ptq.calibration import run_float
+from midge.ptq.observers import MSE, OBSERVERS, Histogram, MinMax, Percentile, activation_quant, make_observer, quant_range
+from midge.ptq.schemes import complete, quantize_graph
+from midge.ptq.schemes import quantize as quantize_float
+from midge.ptq.weights import finish_weights
 
 bounds = st.floats(-1e6, 1e6, width=32)
 

@@ -29,8 +29,8 @@ from midge.ops.build import dequantize
 from midge.ops.build import quantize as quantize_data
 from midge.passes import canonicalize, integerize
 from midge.program import Port, Program
-from midge.quantize import complete, load_calibration
-from midge.quantize import quantize_model as quantize
+from midge.ptq import complete, load_calibration
+from midge.ptq import quantize_model as quantize
 from midge.report.summary import Report, summarize
 from midge.run.interpreter import Interpreter
 from midge.schedule import place

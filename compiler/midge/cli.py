@@ -101,9 +101,11 @@ def compile(model: str, output: str, target: str, as_json: bool, **options: Any)
     midge compile kws.onnx --calibration samples.npz -o kws_lib --name kws
     """
     from midge import api
+    from midge.codegen.write import foreign_files
     from midge.report.tables import make_console, print_report
     from midge.report.usage import build_command, call_lines
 
+    foreign_files(Path(output).resolve())  # refuse a folder of somebody else's before the work, not after
     with progress_bar("calibrating", show=not as_json) as progress:
         library = api.compile(model, target=target, **only_given(options), progress=progress)
     library.write(output)

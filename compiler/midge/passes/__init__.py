@@ -2,7 +2,7 @@
 """Graph to Graph: plain functions, run in the order of two tuples.
 
 CANONICAL passes hold for float, quantized and partly quantized Graphs: they remove layout changes and fuse. Then everything is quantized
-(midge.quantize.complete), and INTEGER passes make the Graph fit for lowering.
+(midge.ptq.complete), and INTEGER passes make the Graph fit for lowering.
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ def fuse_pad(graph: Graph) -> Graph:
         extra = (top, left, bottom, right)
         if isinstance(consumer.op, Conv2D):
             consumer.op = replace(consumer.op, pads=_sum(consumer.op.pads, extra))
-        elif isinstance(consumer.op, AveragePool) and (consumer.op.count_include_pad or not any(consumer.op.pads)):
+        elif isinstance(consumer.op, AveragePool) and _pads_count(consumer.op, extra):
             consumer.op = replace(consumer.op, pads=_sum(consumer.op.pads, extra), count_include_pad=True)
         else:
             continue
@@ -204,3 +204,10 @@ def fuse_pad(graph: Graph) -> Graph:
 
 def _sum(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
     return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]
+
+
+def _pads_count(pool: AveragePool, extra: tuple[int, int, int, int]) -> bool:
+    """Whether zeros around the input may become padding of the pool: they count, and no window lies wholly in them."""
+    pads = _sum(pool.pads, extra)
+    narrow = max(pads[0], pads[2]) < pool.kernel[0] and max(pads[1], pads[3]) < pool.kernel[1]
+    return narrow and (pool.count_include_pad or not any(pool.pads)) and pool.extra == (0, 0)

@@ -17,7 +17,7 @@ from midge.importers.onnx import Reader, check_header, inline_functions, load, r
 from midge.ir import Graph, TensorType
 from midge.ops.build import ONNX_OPS, OnnxNode
 from midge.passes import canonicalize, integerize
-from midge.quantize.schemes import complete, float_activations
+from midge.ptq.schemes import complete, float_activations
 
 LINEAR = frozenset({"QuantizeLinear", "DequantizeLinear"})
 AT_IMPORT = frozenset({"Constant", "Shape", "Size"})

@@ -10,8 +10,8 @@ import numpy as np
 from midge.ir import Array, DType, Graph, Node, Quant, TensorType
 from midge.ops.build import dequantize
 from midge.ops.conv import Conv2D
-from midge.quantize.calibration import real_type
-from midge.quantize.observers import activation_quant, quant_range
+from midge.ptq.calibration import real_type
+from midge.ptq.observers import activation_quant, quant_range
 
 LINEAR_IN_EACH = ("Add", "Sub", "Mul", "PRelu")  # extremes lie where every operand is at a bound (or at 0, for PRelu)
 AVERAGES = ("AveragePool", "Mean", "GlobalAveragePool")

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from midge.errors import IRError, Unsupported
 from midge.ir import Array, DType, Graph, Node, Quant, TensorType, Value
 from midge.ops.build import dequantize, quantize
-from midge.quantize.observers import activation_quant
+from midge.ptq.observers import activation_quant
 
 WEIGHTED = ("Conv2D", "Dense")
 BIAS_LIMIT = float(1 << 30)  # half of int32 stays free for the sum of products

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from midge.errors import IRError, Unsupported
 from midge.ir import DType, Graph, Op, Quant
 from midge.passes.integer import unify
-from midge.quantize.calibration import Progress, Sample, observe
-from midge.quantize.intervals import bounded_quant
-from midge.quantize.observers import activation_quant, make_observer, quant_range
-from midge.quantize.weights import copy_graph, finish_weights
+from midge.ptq.calibration import Progress, Sample, observe
+from midge.ptq.intervals import bounded_quant
+from midge.ptq.observers import activation_quant, make_observer, quant_range
+from midge.ptq.weights import copy_graph, finish_weights
 
 UNIT = Quant.of(1.0 / 256.0, -128)
 FIXED = {"Softmax": UNIT, "Sigmoid": UNIT, "Tanh": Quant.of(1.0 / 128.0, 0)}

@@ -158,7 +158,7 @@ def run_float(graph: Graph, feeds: Sample, tap: Tap) -> None:
 
 def observe(graph: Graph, samples: list[Sample], wanted: set[str], observer: str, progress: Progress | None = None) -> dict[str, tuple[float, float]]:
     """(low, high) of each value in `wanted` over all samples, which run one at a time."""
-    from midge.quantize.observers import make_observer
+    from midge.ptq.observers import make_observer
 
     watch = {name: make_observer(observer) for name in sorted(wanted)}
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from midge.quantize.calibration import Calibration, Progress, load_calibration
-from midge.quantize.schemes import complete, quantize, quantize_graph
-from midge.quantize.weights import finish_weights
+from midge.ptq.calibration import Calibration, Progress, load_calibration
+from midge.ptq.schemes import complete, quantize, quantize_graph
+from midge.ptq.weights import finish_weights
 
 if TYPE_CHECKING:
     import onnx
