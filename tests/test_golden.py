@@ -13,7 +13,7 @@ from support import needs_arm, shared
 import midge
 from midge.ir import Graph
 from midge.run.host import run_host
-from midge.run.qemu import run_qemu
+from midge.run.qemu import image_sizes, run_qemu
 from midge.run.reference import run_reference
 
 MODELS = {
@@ -30,6 +30,7 @@ MODELS = {
     "tflm_hello_world_int8": "zoo/tflm_hello_world_int8.onnx",
 }
 ARENA = {"kws_ref_model": 16000, "vww_96": 55296, "pretrainedResnet": 49152, "ad01": 768, "str_ww_ref_model": 6656}
+INSTRUCTIONS = {"kws_ref_model": 24_300_000, "vww_96": 58_300_000, "pretrainedResnet": 66_000_000, "ad01": 975_000}  # portable kernels, -O2
 COMPARED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "SOFTMAX"}
 KINDS = {"Conv2D", "Dense", "Add", "AveragePool", "MaxPool", "Mean", "Softmax"}
 
@@ -71,6 +72,19 @@ def test_cortex_m4_equals_every_golden_byte(name, folder):
     x, y = vectors(name)
     run = run_qemu(written(name, folder), "cortex-m4", [x])
     np.testing.assert_array_equal(run.outputs[0].reshape(y.shape[0], -1).view(np.int8), y.reshape(y.shape[0], -1))
+
+
+@needs_arm
+@pytest.mark.parametrize("name", INSTRUCTIONS)
+def test_instructions_on_cortex_m4(name, folder):
+    x, _ = vectors(name)
+    assert run_qemu(written(name, folder), "cortex-m4", [x[:1]]).instructions <= INSTRUCTIONS[name]
+
+
+@needs_arm
+def test_flash_of_a_whole_image(folder):
+    sizes = image_sizes(written("kws_ref_model", folder), "cortex-m4", "-Os")
+    assert sizes.total_flash < 45_000
 
 
 @pytest.mark.parametrize("name", MODELS)
