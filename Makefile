@@ -4,8 +4,8 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip --quiet --disable-pip-version-check --no-input install
-C_FILES := $(filter-out kernels/_%,$(wildcard kernels/*.c kernels/*.h runtime_c/*.c runtime_c/*.h))
-WRAPPED := $(filter-out kernels/_%.c,$(wildcard kernels/*.c kernels/*.h kernels/*.pyx kernels/*.pxi))
+C_FILES := $(filter-out kernels/_%,$(wildcard kernels/*.c kernels/*.h kernels/arch/*.h runtime_c/*.c runtime_c/*.h))
+WRAPPED := $(filter-out kernels/_%.c,$(wildcard kernels/*.c kernels/*.h kernels/arch/*.h kernels/*.pyx kernels/*.pxi))
 PYTEST := $(PYTHON) -m pytest -n 2
 
 .DEFAULT_GOAL := help

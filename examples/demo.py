@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The example network, compiled for a Cortex-M4, run on the host and on an emulated core, and measured. Every figure printed is computed here.
 
-make demo
+`make demo` runs it, with everything it needs installed before.
 """
 
 from __future__ import annotations

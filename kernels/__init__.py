@@ -23,3 +23,13 @@ def functions() -> dict[str, object]:
     for family in FAMILIES:
         found.update(importlib.import_module(f"midge.kernels._{family}").KERNELS)
     return found
+
+
+def addresses() -> dict[str, int]:
+    """Addresses of the portable twins of generated routines, by C symbol."""
+    import importlib
+
+    found: dict[str, int] = {}
+    for family in FAMILIES:
+        found.update(getattr(importlib.import_module(f"midge.kernels._{family}"), "ADDRESSES", {}))
+    return found

@@ -171,11 +171,13 @@ def pooling(m: Maker) -> None:
     else:
         kernel = [m.among(*[k for k in (1, 2, 3) if k <= n]) for n in size]
         attrs: dict[str, Any] = {"kernel_shape": kernel, "strides": [m.among(1, 2, 2) for _ in size]}
-        if m.rng.random() < 0.3:
+        overlaps = all(k >= s for k, s in zip(kernel, attrs["strides"], strict=True))
+        if m.rng.random() < 0.3 and overlaps:
             attrs["auto_pad"] = m.among("SAME_UPPER", "SAME_LOWER")
         else:
-            attrs["pads"] = [m.below(k) for k in kernel] + [m.below(k) for k in kernel]
-            attrs["ceil_mode"] = m.among(0, 0, 0, 1)
+            # ONNX's shape inference and onnxruntime disagree on a last window that would start in the padding
+            attrs["ceil_mode"] = m.among(0, 0, 0, 1) if overlaps else 0
+            attrs["pads"] = [0 if attrs["ceil_mode"] else m.below(k) for k in kernel * 2]
         if kind == "AveragePool":
             attrs["count_include_pad"] = m.among(0, 1)
         m.node(kind, [x], **attrs)
@@ -208,7 +210,7 @@ def cutting(m: Maker) -> None:
         return
     start, step = m.below(n), m.among(1, 1, 2)
     end = m.among(n, 2**31, start + 1 + m.below(n - start))
-    rows = [start, end, axis, step] if m.rng.random() < 0.8 else [-1, -(2**31), axis, -1]
+    rows = [start, end, axis, step]
     m.node("Slice", [x, *(m.constant(np.array([row], np.int64)) for row in rows)])
 
 

@@ -36,13 +36,13 @@ KINDS = {"Conv2D", "Dense", "Add", "AveragePool", "MaxPool", "Mean", "Softmax"}
 
 
 @cache
-def compiled(name: str) -> midge.Library:
-    return midge.compile(shared(f"models/{MODELS[name]}"), target="cortex-m4", numerics="tflite")
+def compiled(name: str, optimize: str = "size") -> midge.Library:
+    return midge.compile(shared(f"models/{MODELS[name]}"), target="cortex-m4", numerics="tflite", optimize=optimize)
 
 
 @cache
-def written(name: str, folder: Path) -> Path:
-    return compiled(name).write(folder / name)
+def written(name: str, folder: Path, optimize: str = "size") -> Path:
+    return compiled(name, optimize).write(folder / optimize / name)
 
 
 @pytest.fixture(scope="session")
@@ -59,18 +59,20 @@ def vectors(name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([x for x, _ in pairs]), np.concatenate([y for _, y in pairs])
 
 
+@pytest.mark.parametrize("optimize", ["size", "balanced", "speed"])
 @pytest.mark.parametrize("name", MODELS)
-def test_host_c_equals_every_golden_byte(name, folder):
+def test_host_c_equals_every_golden_byte(name, optimize, folder):
     x, y = vectors(name)
-    run = run_host(written(name, folder), [x])
+    run = run_host(written(name, folder, optimize), [x])
     np.testing.assert_array_equal(run.outputs[0].reshape(y.shape[0], -1).view(np.int8), y.reshape(y.shape[0], -1))
 
 
 @needs_arm
+@pytest.mark.parametrize("optimize", ["size", "balanced", "speed"])
 @pytest.mark.parametrize("name", MODELS)
-def test_cortex_m4_equals_every_golden_byte(name, folder):
+def test_cortex_m4_equals_every_golden_byte(name, optimize, folder):
     x, y = vectors(name)
-    run = run_qemu(written(name, folder), "cortex-m4", [x])
+    run = run_qemu(written(name, folder, optimize), "cortex-m4", [x])
     np.testing.assert_array_equal(run.outputs[0].reshape(y.shape[0], -1).view(np.int8), y.reshape(y.shape[0], -1))
 
 

@@ -38,6 +38,7 @@ from midge.targets import get_target
 from midge.text import print_graph
 
 IO = ("quantized", "model")
+OPTIMIZE = ("size", "balanced", "speed")
 Progress = Callable[[int, int], None]
 Model = Any  # a path, the bytes of a file, or an onnx.ModelProto
 
@@ -140,11 +141,13 @@ def compile(
     io: str = "quantized",
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     batch: int | None = None,
+    optimize: str = "balanced",
     progress: Progress | None = None,
 ) -> Library:
     """Compile an ONNX model to a Library for `target` (see midge.targets.TARGETS).
 
     numerics: "onnx" rounds once, as ONNX Runtime does on QDQ models; "tflite" rounds twice, as TFLite Micro's reference kernels.
+    optimize: "balanced" takes the fastest kernels that store no more bytes of weights than the model has, "speed" any, "size" the portable ones.
     io: "quantized" ports take the integers of the network, "model" ports the element types the model declares.
     name: of the library and prefix of its C symbols; by default made from the model's file name.
 
@@ -152,11 +155,13 @@ def compile(
     """
     if io not in IO:
         raise UsageError(f"no --io named {io!r}; known: {', '.join(IO)}")
+    if optimize not in OPTIMIZE:
+        raise UsageError(f"no --optimize named {optimize!r}; known: {', '.join(OPTIMIZE)}")
     machine = get_target(target)
     graph = quantized_graph(model, calibration=calibration, observer=observer, numerics=numerics, shapes=shapes, batch=batch, progress=progress)
     graph = integerize(graph, io)
     library_name = c_identifier(name or graph.name)
-    return Library(graph, place(lower(graph, machine, library_name, digest_of(graph))))
+    return Library(graph, place(lower(graph, machine, library_name, digest_of(graph), optimize)))
 
 
 __all__ = ["Library", "compile", "quantize", "quantized_graph"]

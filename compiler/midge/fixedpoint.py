@@ -66,15 +66,15 @@ def requantize(acc: npt.ArrayLike, multiplier: npt.ArrayLike, shift: npt.ArrayLi
     onnx: one rounding, half up: floor(x + 1/2). tflite: high_mul of the left-shifted value, then a right shift with ties away from zero.
     With shift > 0 acc is first limited to +-2**(30 - shift): beyond that every 8-bit output is saturated anyway.
     """
-    acc, multiplier, shift = np.asarray(acc, np.int64), np.asarray(multiplier, np.int64), np.asarray(shift, np.int64)
-    limit = np.where(shift > 0, np.int64(1) << (30 - np.maximum(shift, 0)), np.int64(1) << 31)
-    acc = np.clip(acc, -limit, limit)
+    factor, shifted = np.asarray(multiplier, np.int64), np.asarray(shift, np.int64)
+    limit = np.where(shifted > 0, np.int64(1) << (30 - np.maximum(shifted, 0)), np.int64(1) << 31)
+    limited = np.clip(np.asarray(acc, np.int64), -limit, limit)
     if numerics == "onnx":
-        total = 31 - shift
-        return np.asarray((acc * multiplier + (np.int64(1) << (total - 1))) >> total, np.int64)
+        total = 31 - shifted
+        return np.asarray((limited * factor + (np.int64(1) << (total - 1))) >> total, np.int64)
     if numerics == "tflite":
-        left, right = np.maximum(shift, 0), np.maximum(-shift, 0)
-        return rounding_shift_right_half_away(high_mul(acc << left, multiplier), right)
+        left, right = np.maximum(shifted, 0), np.maximum(-shifted, 0)
+        return rounding_shift_right_half_away(high_mul(np.asarray(limited << left, np.int64), factor), np.asarray(right, np.int64))
     raise IRError(f"no numerics named {numerics!r} (known: {', '.join(NUMERICS)})")
 
 

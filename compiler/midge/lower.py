@@ -13,13 +13,13 @@ from midge.targets import Target
 INTEGER = (DType.S8, DType.U8)
 
 
-def lower(graph: Graph, target: Target, name: str, digest: str) -> Program:
+def lower(graph: Graph, target: Target, name: str, digest: str, optimize: str = "balanced") -> Program:
     """The Program of a canonical, fully quantized Graph, not yet placed (see midge.schedule.place).
 
     Raises: Unsupported listing what no kernel serves, IRError if the Graph breaks its rules.
     """
     program = Program(name, graph.numerics, target.name, digest)
-    ctx = Lowering(graph, program, target.features)
+    ctx = Lowering(graph, program, target.features, optimize)
     for value in graph.inputs:
         ctx.buffer(value)
     refused: list[str] = []

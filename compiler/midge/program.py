@@ -97,6 +97,20 @@ class Constant:
 
 
 @dataclass(frozen=True)
+class Routine:
+    """A generated inner loop: assembly for one shape, and the portable function of kernels/ that does the same on the same packed stream.
+
+    Its address is a member of a constants struct. `lines` are the body of a naked function; `stack_nbytes` is what it pushes.
+    """
+
+    symbol: str
+    twin: str
+    family: str
+    lines: tuple[str, ...]
+    stack_nbytes: int
+
+
+@dataclass(frozen=True)
 class Operand:
     """A buffer read through a Window. `pad_row` is the constant that stands for a row of padding; `rows` and `row_nbytes` the view the Call takes."""
 
@@ -125,6 +139,8 @@ class Call:
     scratch_nbytes: int = 0
     in_place: int | None = None  # index of the input whose buffer may become the output's, because each element is read before it is written
     completes: bool = True
+    block: int = 1  # output rows that one call of the kernel may compute
+    refused: tuple[str, ...] = ()  # better kernels and why each was not taken
 
 
 @dataclass(frozen=True)
@@ -163,6 +179,7 @@ class Program:
     outputs: list[Port] = field(default_factory=list)
     buffers: dict[str, Buffer] = field(default_factory=dict)
     constants: dict[str, Constant] = field(default_factory=dict)
+    routines: dict[str, Routine] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     layers: list[Layer] = field(default_factory=list)
     arena_nbytes: int = 0

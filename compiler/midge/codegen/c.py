@@ -9,6 +9,7 @@ from midge.codegen.header import internal_header, public_header
 from midge.codegen.kernels import LICENCE, emit_kernels, file_name
 from midge.codegen.layers import ROW_HELPER, Stage, pads, place, stage_source, stages
 from midge.codegen.manifest import manifest_text
+from midge.codegen.routines import routine_files
 from midge.codegen.names import check_identifier, comment, plain_text
 from midge.codegen.weights import weights_source
 from midge.errors import IRError
@@ -23,13 +24,15 @@ def emit(program: Program) -> dict[str, str]:
     """
     check_program(program)
     name, steps = program.name, stages(program)
-    kernels = emit_kernels([call.kernel for call in program.calls], program.numerics, name)
+    kernels = emit_kernels([call.kernel for call in program.calls], program.numerics, name, program.routines.values())
     own = {
         f"{name}.h": public_header(program),
         f"{name}_internal.h": internal_header(program),
         f"{name}.c": main_source(program, steps),
         f"{name}_weights.c": weights_source(program),
     }
+    if program.routines:
+        own |= routine_files(program)
     clash = own.keys() & kernels.keys()
     if clash:
         raise IRError(f"a family of kernels is named like a file of every library: {', '.join(sorted(clash))}")
@@ -60,7 +63,7 @@ def main_source(program: Program, steps: list[Stage]) -> str:
     """NAME.c: the layers and the interface."""
     name = program.name
     families = dict.fromkeys(call.kernel.family for call in program.calls)
-    headers = sorted([f"{name}_internal.h", *(file_name(f"{family}.h", name) for family in families)])
+    headers = sorted([f"{name}_internal.h", *(file_name(f"{family}.h", name) for family in families), *([f"{name}_routines.h"] if program.routines else [])])
     blocks = [
         f"{LICENCE}\n" + comment(_head(program)),
         f'#include "{name}.h"',

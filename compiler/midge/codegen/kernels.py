@@ -11,9 +11,10 @@ from pathlib import PurePosixPath
 from midge.codegen.names import signature
 from midge.codegen.sources import Item, Source, blank, read_source
 from midge.errors import IRError
-from midge.program import Kernel
+from midge.program import Kernel, Routine
 
 LICENCE = "/* SPDX-License-Identifier: 0BSD */"
+ARCH = "arch/dsp.h"  # says where generated assembly may be used
 _NEEDED_FOR = {"string.h": r"mem(cpy|set|move|cmp)", "stddef.h": r"NULL|size_t|ptrdiff_t", "limits.h": r"\w+_(MIN|MAX)", "stdbool.h": "bool|true|false"}
 
 
@@ -107,6 +108,14 @@ def declare(kernel: Kernel, symbol: str) -> Function:
     raise IRError(f"kernels/{header.path} does not declare {symbol}")
 
 
+def prototype(family: str, symbol: str) -> str:
+    """The declaration of a function in a family's header, without its semicolon."""
+    for item in _source(f"{family}.h").items:
+        if symbol in item.names and "(" in item.text and "typedef" not in item.text:
+            return " ".join(item.text.split()).rstrip(";")
+    raise IRError(f"kernels/{family}.h does not declare {symbol}")
+
+
 def _declarator(text: str) -> tuple[str, str]:
     found = re.match(r"\s*(.*?)(\w+)\s*\Z", text, re.S)
     if not found:
@@ -142,9 +151,12 @@ def file_name(path: str, name: str) -> str:
     return f"{name}_{PurePosixPath(path).name}"
 
 
-def emit_kernels(kernels: Iterable[Kernel], numerics: str, name: str) -> dict[str, str]:
-    """File name -> text for every source with something in it that the kernels reach."""
+def emit_kernels(kernels: Iterable[Kernel], numerics: str, name: str, routines: Iterable[Routine] = ()) -> dict[str, str]:
+    """File name -> text for every source with something in it that the kernels, and the twins of routines, reach."""
     reach = _Reach()
+    for routine in routines:
+        reach.add(f"{routine.family}.h", routine.twin)
+        reach.add(ARCH, "MIDGE_ROUTINE")
     for kernel in kernels:
         for symbol in kernel.symbols(numerics):
             reach.add(f"{kernel.family}.h", symbol)

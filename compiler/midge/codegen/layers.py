@@ -130,6 +130,10 @@ class _CallWriter:
         return fields[: len(given)]
 
     def _member(self, field: Field) -> str:
+        routine = self.program.routines.get(self.call.constants[field.name])
+        if routine is not None:
+            fast, twin = (rename(symbol, self.program.name) for symbol in (routine.symbol, routine.twin))
+            return f"    .{field.name} = {self.program.name.upper()}_ROUTINE({fast}, {twin}),"
         constant = self.program.constants.get(self.call.constants[field.name])
         if constant is None:
             raise IRError(f"call '{self.call.name}': no constant named {self.call.constants[field.name]!r}")
@@ -143,7 +147,9 @@ class _CallWriter:
         loop = self.call.rows > 1
         out = [f"{self.main.out_element} *out_rows[1] = {{{self._output(loop and not reduce)}}};"]
         inner = self._in_rows(loop)
-        if reduce:
+        if self.call.block > 1:
+            lines = self._blocks()
+        elif reduce:
             run = self._loop(loop, [*inner, self._invoke(self.functions[1], in_rows)])
             lines = [*out, self._invoke(self.functions[0], "NULL"), *run, self._invoke(self.functions[2], "NULL")]
         else:
@@ -151,6 +157,30 @@ class _CallWriter:
         if nested and not (loop and not reduce):
             lines = ["{", *(f"  {line}" for line in lines), "}"]
         return "\n".join(f"  {line}" for line in lines)
+
+    def _blocks(self) -> list[str]:
+        """Several output rows a call: pointers are gathered row by row, then the kernel runs once for the block."""
+        call, element = self.call, self.main.in_element
+        taps = sum(operand.window.taps for operand in call.inputs)
+        gather = [line.replace("in_rows[", "taps[") for line in self._in_rows(True)]
+        if gather[0].startswith("const") and "{" in gather[0]:  # one tap each: a list becomes assignments
+            rows = [self._row(operand, True, tap=False) for operand in call.inputs]
+            gather = [f"taps[{i}] = {row};" for i, row in enumerate(rows)]
+        else:
+            gather = gather[1:]
+        return [
+            f"for (int32_t first = 0; first < {call.rows}; first += {call.block}) {{",
+            f"  const {element} *in_rows[{call.block * taps}];",
+            f"  {self.main.out_element} *out_rows[{call.block}];",
+            "  unsigned rows = 0;",
+            f"  for (int32_t y = first; y < first + {call.block} && y < {call.rows}; ++y, ++rows) {{",
+            f"    const {element} **taps = in_rows + rows * {taps}u;",
+            *(f"    {line}" for line in gather),
+            f"    out_rows[rows] = {self._output(True)};",
+            "  }",
+            f"  {self._invoke(self.main, 'in_rows')}",
+            "}",
+        ]
 
     def _loop(self, loop: bool, lines: list[str]) -> list[str]:
         if not loop:
@@ -163,7 +193,7 @@ class _CallWriter:
             "in_rows": in_rows,
             "constants": f"&{self.name}_constants" if self.call.constants else "NULL",
             "out_rows": "out_rows",
-            "rows": "1",
+            "rows": "1" if self.call.block == 1 else "rows",
             "scratch": self.scratch,
         }
         return f"{rename(function.symbol, self.program.name)}({', '.join(arguments[parameter] for parameter in function.parameters)});"

@@ -84,7 +84,7 @@ def _output(exporter: Exporter, value: str, public: str) -> onnx.ValueInfoProto:
     type = exporter.graph.type(value)
     model = exporter.graph.model_types.get(public, type)
     if not any(public in node.output for node in exporter.nodes):
-        tensor = exporter.get(value, identity(type))
+        tensor = exporter.constant(value) if exporter.graph.is_constant(value) else exporter.get(value, identity(type))
         if model.dtype.is_float:
             exporter.emit_to("Identity", [tensor], public)
         else:
@@ -153,6 +153,8 @@ def binary(exporter: Exporter, node: Node) -> None:
     ranks = {len(graph.type(name).shape) for name in graph.activations(node)}
     rank = len(graph.type(node.outputs[0]).shape)
     layout = exporter.stored[graph.activations(node)[0]].layout if ranks == {rank} else tuple(range(rank))
+    if node.op.kind == "PRelu":  # slopes belong to axis 1
+        layout = channels_second(rank)
     y = exporter.emit(node.op.kind, [_operand(exporter, name, layout) for name in node.inputs], f"{node.outputs[0]}/real")
     exporter.put(node, y, layout)
 
@@ -207,7 +209,8 @@ def concat(exporter: Exporter, node: Node) -> None:
     op: Any = node.op
     computed = exporter.graph.activations(node)
     layout = exporter.stored[computed[0]].layout if computed else identity(exporter.graph.type(node.outputs[0]))
-    parts = [_operand(exporter, name, layout) for name in node.inputs]
+    held = [(name, exporter.graph.data(name)) for name in node.inputs]
+    parts = [exporter.get(name, layout) if data is None else exporter.constant(name, np.transpose(data, layout)) for name, data in held]
     exporter.put(node, exporter.emit("Concat", parts, f"{node.outputs[0]}/joined", axis=layout.index(op.axis)), layout)
 
 

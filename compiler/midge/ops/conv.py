@@ -20,8 +20,9 @@ from midge.errors import ImportFailed, Unsupported
 from midge.fixedpoint import activation_range, quantize_multipliers, requantize
 from midge.ir import Array, DType, Node, Op, Quant, TensorType
 from midge.ops.build import Builder, OnnxNode, onnx_op
-from midge.ops.lowering import Lowering, Variant
-from midge.program import Kernel, Operand, Window
+from midge.ops.conv_kernels import ConvLayer, effective_scales, lower_conv
+from midge.ops.lowering import Lowering
+from midge.program import Operand, Window
 
 
 @dataclass(frozen=True)
@@ -92,15 +93,10 @@ class Conv2D(Op):
 
     def lower(self, ctx: Lowering, node: Node) -> None:
         types, out = ctx.graph.types(node.inputs), ctx.graph.type(node.outputs[0])
-        pointwise = types[1].shape[1:3] == (1, 1) and self.strides == (1, 1) and self.pads == (0, 0, 0, 0) and not self.planar
-        params = conv_params(self, types, out, flat=pointwise)
-        variant = ctx.choose(KERNELS, (self, types))
         weights, bias = ctx.graph.data(node.inputs[1]), ctx.graph.data(node.inputs[2])
         assert weights is not None and bias is not None
-        constants = variant.pack(self.groups, weights, bias, types, out)
-        pad_row = ctx.pad_row(types[0].q.z, params["in_channels"])
-        sources = [ctx.operand(node.inputs[0], flat=True)] if pointwise else self.operands(ctx, node)
-        ctx.call(node, variant.kernel, params, sources, {**constants, "pad_row": pad_row}, flat=pointwise)
+        layer = ConvLayer(self, tuple(types), out, weights, bias, ctx.graph.numerics)
+        lower_conv(ctx, node, layer, [ctx.operand(node.inputs[0], flat=True)] if layer.flat else self.operands(ctx, node))
 
     def operands(self, ctx: Lowering, node: Node) -> list[Operand]:
         """The input, row by row; one operand for each plane if `planar`."""
@@ -122,86 +118,6 @@ class Conv2D(Op):
 def window_count(size: int, kernel: int, stride: int, dilation: int, padding: int) -> int:
     """Positions of a window along one axis."""
     return (size + padding - dilation * (kernel - 1) - 1) // stride + 1
-
-
-def effective_scales(types: list[TensorType], out: TensorType) -> Array:
-    """s_x * s_w[o] / s_y, one per output channel, in double precision from float32 scales."""
-    return types[0].q.s * types[1].q.scales(types[1].shape[0]) / out.q.s
-
-
-def conv_params(op: Conv2D, types: list[TensorType], out: TensorType, *, flat: bool) -> dict[str, int]:
-    """midge_conv2d_params. `flat`: a pointwise layer sees the whole tensor as one row of pixels."""
-    height, width, channels = op.hwc(types[0])
-    act_min, act_max = activation_range(op.low, op.high, out.q.s, out.q.z)
-    return {
-        "in_width": height * width if flat else width,
-        "in_channels": channels,
-        "out_width": height * width if flat else out.hwc[1],
-        "out_channels": out.hwc[2],
-        "groups": op.groups,
-        "kernel_height": types[1].shape[1],
-        "kernel_width": types[1].shape[2],
-        "stride": op.strides[1],
-        "dilation": op.dilations[1],
-        "pad": op.pads[1],
-        "zero_point": out.q.z,
-        "act_min": act_min,
-        "act_max": act_max,
-    }
-
-
-def pad_blocks(data: Array, groups: int) -> Array:
-    """(O, ...) with each group's channels padded by zeros to a multiple of 4."""
-    grouped = data.reshape(groups, -1, *data.shape[1:])
-    missing = -grouped.shape[1] % 4
-    padded = np.pad(grouped, [(0, 0), (0, missing)] + [(0, 0)] * (data.ndim - 1))
-    return padded.reshape(-1, *data.shape[1:])
-
-
-def pack_blocks(groups: int, weights: Array, bias: Array, types: list[TensorType], out: TensorType) -> dict[str, Array]:
-    """midge_conv2d_constants in blocks of four channels; the input's zero point is folded into the bias."""
-    folded = bias.astype(np.int64) - types[0].q.z * weights.astype(np.int64).sum((1, 2, 3))
-    if np.abs(folded).max(initial=0) >= 1 << 31:
-        raise Unsupported(f"conv2d: a bias of {int(np.abs(folded).max())} with the zero point folded in does not fit in 32 bits")
-    multiplier, shift = quantize_multipliers(effective_scales(types, out))
-    padded = pad_blocks(weights, groups)
-    blocks = padded.reshape(-1, 4, *weights.shape[1:]).transpose(0, 2, 3, 4, 1)
-    return {
-        "weights": blocks.astype(np.int8),
-        "bias": pad_blocks(folded, groups).astype(np.int32),
-        "multiplier": pad_blocks(multiplier, groups),
-        "shift": pad_blocks(shift, groups).astype(np.int8),
-    }
-
-
-def pack_depthwise(groups: int, weights: Array, bias: Array, types: list[TensorType], out: TensorType) -> dict[str, Array]:
-    """As pack_blocks; channels of all groups share blocks of four."""
-    return pack_blocks(1, weights, bias, types, out)
-
-
-def pack_planar(groups: int, weights: Array, bias: Array, types: list[TensorType], out: TensorType) -> dict[str, Array]:
-    """As pack_blocks, with the weights of a block in the order plane, ky, kx."""
-    packed = pack_blocks(groups, weights, bias, types, out)
-    return {**packed, "weights": np.ascontiguousarray(packed["weights"].transpose(0, 3, 1, 2, 4))}
-
-
-Geometry = tuple[Conv2D, list[TensorType]]
-
-
-def _not_depthwise(geometry: Geometry) -> str:
-    op, types = geometry
-    return "" if op.depthwise(types) else "groups have more than one input channel"
-
-
-def _not_planar(geometry: Geometry) -> str:
-    return "" if geometry[0].planar else "the input is NHWC"
-
-
-KERNELS = (
-    Variant(Kernel("midge_conv2d_planar_s8", "conv2d", profiled=True), pack_planar, _not_planar),
-    Variant(Kernel("midge_depthwise_s8", "conv2d", profiled=True), pack_depthwise, _not_depthwise),
-    Variant(Kernel("midge_conv2d_s8", "conv2d", profiled=True), pack_blocks),
-)
 
 
 def resolve_pads(node: OnnxNode, size: list[int], kernel: list[int], strides: list[int], dilations: list[int]) -> tuple[list[int], list[int]]:
@@ -271,8 +187,3 @@ def batch_norm_from_onnx(builder: Builder, node: OnnxNode) -> str:
     source = builder.reshape(x, (1, 1, 1, channels)) if len(shape) == 2 else builder.nhwc(x)
     y = builder.emit1(Conv2D(groups=channels), [source, weights, bias])
     return builder.reshape(y, shape) if len(shape) == 2 else builder.nchw(y)
-
-
-def per_channel_bias_quant(x: Quant, w: Quant) -> Quant:
-    """The Quant of an int32 bias: scale s_x * s_w[o], zero_point 0."""
-    return Quant.of(np.asarray(w.scale, np.float64) * x.s, 0, 0)

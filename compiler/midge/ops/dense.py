@@ -20,7 +20,8 @@ from midge.errors import ImportFailed, Unsupported
 from midge.fixedpoint import activation_range, quantize_multipliers, requantize
 from midge.ir import Array, DType, Node, Op, Quant, TensorType
 from midge.ops.build import Builder, OnnxNode, onnx_op
-from midge.ops.conv import KERNELS, Conv2D, conv_params, effective_scales
+from midge.ops.conv import Conv2D
+from midge.ops.conv_kernels import ConvLayer, effective_scales, lower_conv
 from midge.ops.lowering import Lowering
 
 
@@ -58,13 +59,9 @@ class Dense(Op):
         count, depth = weights.shape
         pixels = types[0].count // depth
         x, y = types[0].with_shape((1, pixels, 1, depth)), out.with_shape((1, pixels, 1, count))
-        as_conv = [x, types[1].with_shape((count, 1, 1, depth)), types[2]]
-        op = Conv2D(low=self.low, high=self.high)
-        variant = ctx.choose(KERNELS, (op, as_conv))
-        constants = variant.pack(1, weights.reshape(count, 1, 1, depth), bias, as_conv, y)
-        params = conv_params(op, as_conv, y, flat=True)
-        pad_row = ctx.pad_row(types[0].q.z, depth)
-        ctx.call(node, variant.kernel, params, [ctx.operand(node.inputs[0], flat=True)], {**constants, "pad_row": pad_row}, flat=True)
+        w = types[1].with_shape((count, 1, 1, depth))
+        layer = ConvLayer(Conv2D(low=self.low, high=self.high), (x, w), y, weights.reshape(count, 1, 1, depth), bias, ctx.graph.numerics)
+        lower_conv(ctx, node, layer, [ctx.operand(node.inputs[0], flat=True)])
 
 
 def emit_dense(builder: Builder, node: OnnxNode, x: str, w: str, bias: str) -> str:

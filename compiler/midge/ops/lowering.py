@@ -11,7 +11,10 @@ import numpy as np
 
 from midge.errors import IRError
 from midge.ir import Array, DType, Graph, Node
-from midge.program import Buffer, Call, Constant, Kernel, Layer, Operand, Program, Window
+from midge.program import Buffer, Call, Constant, Kernel, Layer, Operand, Program, Routine, Window
+
+
+Packed = Array | Routine
 
 
 def _never_refuses(geometry: Any) -> str:
@@ -25,12 +28,15 @@ def _no_scratch(geometry: Any) -> int:
 @dataclass(frozen=True)
 class Variant:
     """One row of an operator's KERNELS table, best first. `refuses` gives the reason why a geometry is not served, '' if it is;
-    `pack` turns weights into the constants of the kernel's struct; `scratch` is in bytes."""
+    `pack` makes the constants of the kernel's struct from it, routines included; `scratch` is in bytes; `block` is how many rows one call
+    may compute; `spends` marks a variant that stores more bytes of weights than the model has, for `--optimize speed` only."""
 
     kernel: Kernel
-    pack: Callable[..., dict[str, Array]]
+    pack: Callable[..., Mapping[str, Packed]]
     refuses: Callable[[Any], str] = _never_refuses
     scratch: Callable[[Any], int] = _no_scratch
+    block: int = 1
+    spends: bool = False
 
 
 @dataclass
@@ -40,16 +46,26 @@ class Lowering:
     graph: Graph
     program: Program
     features: frozenset[str] = frozenset()
+    optimize: str = "balanced"
+    refusals: list[str] = field(default_factory=list)  # since the last call was appended
     views: dict[str, str] = field(default_factory=dict)
     pad_rows: dict[int, int] = field(default_factory=dict)  # zero_point -> longest row in bytes
     layer: int = 0
     by_content: dict[tuple[str, bytes], str] = field(default_factory=dict)
 
     def choose(self, variants: tuple[Variant, ...], geometry: Any) -> Variant:
-        """The first variant whose features the target has and that accepts the geometry."""
+        """The first variant whose features the target has and that accepts the geometry. Why better ones were not taken goes to the call."""
+        self.refusals = []
         for variant in variants:
-            if variant.kernel.features <= self.features and not variant.refuses(geometry):
+            missing = variant.kernel.features - self.features
+            reason = f"needs {', '.join(sorted(missing))}" if missing else variant.refuses(geometry)
+            if not reason and variant.spends and self.optimize != "speed":
+                reason = "stores more bytes of weights than the model has"
+            if not reason and variant.kernel.features and self.optimize == "size":
+                reason = "costs more code than the portable kernel"
+            if not reason:
                 return variant
+            self.refusals.append(f"{variant.kernel.symbol}: {reason}")
         raise IRError(f"no kernel serves {geometry}")
 
     def alias(self, value: str, source: str) -> None:
@@ -118,7 +134,7 @@ class Lowering:
         kernel: Kernel,
         params: Mapping[str, int],
         inputs: list[Operand],
-        constants: Mapping[str, Array | str],
+        constants: Mapping[str, Packed | str],
         *,
         output: str | None = None,
         flat: bool = False,
@@ -127,6 +143,7 @@ class Lowering:
         scratch_nbytes: int = 0,
         in_place: int | None = None,
         completes: bool = True,
+        block: int = 1,
     ) -> None:
         """Append a Call that writes `output` (default: the node's first), all rows of it by default, as one row if `flat`.
 
@@ -134,7 +151,7 @@ class Lowering:
         symbols already stored.
         """
         buffer = self.buffer(output or node.outputs[0])
-        symbols = {name: data if isinstance(data, str) else self.constant(self.stem(name), data) for name, data in constants.items()}
+        symbols = {name: self.symbol(name, data) for name, data in constants.items()}
         count = 1 if flat else buffer.rows if rows is None else rows
         self.program.calls.append(
             Call(
@@ -151,8 +168,20 @@ class Lowering:
                 scratch_nbytes,
                 in_place,
                 completes,
+                block,
+                tuple(self.refusals),
             )
         )
+        self.refusals = []
+
+    def symbol(self, name: str, packed: Packed | str) -> str:
+        """What a member of a constants struct points to: a symbol already stored, an array or a routine."""
+        if isinstance(packed, str):
+            return packed
+        if isinstance(packed, Routine):
+            self.program.routines[packed.symbol] = packed
+            return packed.symbol
+        return self.constant(self.stem(name), packed)
 
     def finish_layer(self, node: Node, value: str, macs: int, text: str) -> None:
         """Record that the calls since the last layer computed `value` of `node`."""

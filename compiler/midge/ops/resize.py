@@ -11,6 +11,7 @@ Source: ONNX Resize-10 to -19 (mode nearest), Upsample-7/9, Pad-2 to -21 (modes 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from midge.errors import ImportFailed, Unsupported
 from midge.ir import Array, Node, Op, TensorType
 from midge.ops.build import Builder, OnnxNode, onnx_op
-from midge.ops.lowering import Lowering, Variant
+from midge.ops.lowering import Lowering, Packed, Variant
 from midge.ops.move import COPY, affine_window, block_params, move, progressions, shared_types
 from midge.program import Kernel, Window
 
@@ -51,9 +52,10 @@ class Resize(Op):
         x, y = shared_types(ctx, node)
         height, width, channels = x.hwc
         size = x.dtype.nbytes
+        constants: Mapping[str, Packed] = {}
         if self.cols == tuple(range(width)):
             row = [width * channels]
-            params, constants = block_params(row, [size], [size], size), {}
+            params = block_params(row, [size], [size], size)
             kernel = ctx.choose(COPY, params).kernel
         else:
             if width > 1 << 15:

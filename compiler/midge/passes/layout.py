@@ -104,7 +104,7 @@ def _sink(graph: Graph, node: Node) -> bool:
         return False
     perm = perms[0]
     inverse: Perm = tuple(int(i) for i in np.argsort(perm))
-    if len(perms) < len(graph.activations(node)) and not node.op.elementwise:
+    if (len(perms) < len(graph.activations(node)) or set(perms) != {perm}) and not _worth_transposing_the_rest(graph, node, sources, perm):
         return False
     if any(not graph.is_constant(name) and len(graph.type(name).shape) != rank for name in node.inputs):
         return False
@@ -123,6 +123,26 @@ def _sink(graph: Graph, node: Node) -> bool:
     node.op = node.op.permuted(inverse) if hasattr(node.op, "permuted") else node.op
     node.inputs, node.outputs = operands, [inner]
     graph.nodes.insert(graph.nodes.index(node) + 1, Node(f"{node.name}_transpose", Transpose(perm), [inner], [out], node.origin))
+    return True
+
+
+def _worth_transposing_the_rest(graph: Graph, node: Node, sources: list[Node | None], perm: Perm) -> bool:
+    """Whether an elementwise operator on mixed operands should move: only from NCHW to NHWC, never back, or sinking would not end."""
+    alike = [source is not None and isinstance(source.op, Transpose) and source.op.perm == perm for source in sources]
+    moved = [source.inputs[0] for source, same in zip(sources, alike, strict=True) if source is not None and same]
+    rest = [name for name, same in zip(node.inputs, alike, strict=True) if not same and not graph.is_constant(name)]
+    return node.op.elementwise and all(_is_nhwc(graph, name) for name in moved) and not any(_is_nhwc(graph, name) for name in rest)
+
+
+def _is_nhwc(graph: Graph, name: str) -> bool:
+    """Whether a value descends from an operator that is bound to NHWC, as opposed to an input of the graph or a reshaped value."""
+    node = producer_of(graph, name)
+    if node is None or isinstance(node.op, Reshape):
+        return False
+    if isinstance(node.op, Transpose):
+        return not _is_nhwc(graph, node.inputs[0])
+    if node.op.elementwise or hasattr(node.op, "permuted"):
+        return any(_is_nhwc(graph, operand) for operand in graph.activations(node)[:1])
     return True
 
 
@@ -209,5 +229,4 @@ def read_planes(graph: Graph) -> Graph:
 
 
 def _may_read_planes(graph: Graph, reader: Node, channels: int) -> bool:
-    rows = channels * graph.type(reader.inputs[1]).shape[1] if len(reader.inputs) > 1 else 0
-    return isinstance(reader.op, Conv2D) and reader.op.groups == 1 and rows <= MAX_PLANE_ROWS
+    return isinstance(reader.op, Conv2D) and reader.op.groups == 1 and channels * graph.type(reader.inputs[1]).shape[1] <= MAX_PLANE_ROWS

@@ -64,6 +64,8 @@ def complete(graph: Graph, samples: list[Sample] | None = None, observer: str = 
         if not samples:
             _bound(graph)
     left = float_activations(graph)
+    if not whole and not samples:  # what nothing reads may stay as it is
+        left = [name for name in left if name in graph.outputs or graph.consumers()[name]]
     if not left:
         return finish_weights(unify(graph))
     if not samples:

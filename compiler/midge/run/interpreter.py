@@ -19,7 +19,7 @@ class Interpreter:
     """One instance of a Program with an arena of its own: `run` may be called again and again."""
 
     def __init__(self, program: Program, seed: int = 0) -> None:
-        from midge.kernels import functions
+        from midge.kernels import addresses, functions
 
         self.program = program
         self.functions = functions()
@@ -30,6 +30,8 @@ class Interpreter:
         self.arena = self.guarded[GUARD : GUARD + program.arena_nbytes]
         self.base = self.arena.ctypes.data
         self.constants = {name: np.ascontiguousarray(constant.data) for name, constant in program.constants.items()}
+        twins = addresses()
+        self.places = {name: data.ctypes.data for name, data in self.constants.items()} | {r.symbol: twins[r.twin] for r in program.routines.values()}
 
     def run(self, inputs: list[Array], trace: Trace | None = None) -> list[Array]:
         """Outputs for one set of inputs (shapes and dtypes of Program.inputs). The arena is filled with noise first.
@@ -55,7 +57,7 @@ class Interpreter:
     def _call(self, index: int, call: Call) -> None:
         symbols = call.kernel.symbols(self.program.numerics)
         params = list(call.params.values())
-        constants = [self.constants[name].ctypes.data for name in call.constants.values()]
+        constants = [self.places[name] for name in call.constants.values()]
         scratch = self.base + self.program.scratch_offsets[index] if call.scratch_nbytes else 0
         output = self.base + self.program.buffers[call.output].offset + call.first_row * call.row_nbytes
         if call.kernel.contract is Contract.REDUCE:
@@ -64,8 +66,10 @@ class Interpreter:
                 self.functions[symbols[1]](params, self._rows(call.inputs, y), constants, [output], 1, scratch)
             self.functions[symbols[2]](params, [0], constants, [output], 1, scratch)
             return
-        for y in range(call.rows):
-            self.functions[symbols[0]](params, self._rows(call.inputs, y), constants, [output + y * call.row_nbytes], 1, scratch)
+        for y in range(0, call.rows, call.block):
+            block = range(y, min(y + call.block, call.rows))
+            in_rows = [row for each in block for row in self._rows(call.inputs, each)]
+            self.functions[symbols[0]](params, in_rows, constants, [output + each * call.row_nbytes for each in block], len(block), scratch)
 
     def _rows(self, operands: tuple[Operand, ...], y: int) -> list[int]:
         found: list[int] = []

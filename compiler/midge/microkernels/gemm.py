@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GEMM of two pixels by two channels on the DSP extension, for one depth: what convolution, pointwise and dense layers are made of.
+
+Two weight formats. `i16`: one 16-bit lane a weight, doubled. `p8`: a lane holds 256 * w1 + w0, the weights of two channels, at one byte a weight: SMLAD
+of it gives 256 * D1 + D0, one SXTB16 yields w0 and so D0, and D1 is the shifted difference. Exact if |D1| < 2**23 and no lane overflows, which is
+checked here on the actual weights. The layout of the stream is in kernels/conv2d_dsp.h.
+
+Source: ARM DDI 0403, Armv7-M Architecture Reference Manual (SMLAD, SMMLA, SMMLAR, SXTB16, SSAT).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from midge.ir import Array
+from midge.program import Routine
+
+UNROLLED = 24  # groups of four taps in a loop body, at most
+STACK = 52  # nine registers and four words
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """Integers of one layer: weights (O, K) as they are walked, bias with the zero point folded in, and requantization per channel."""
+
+    weights: Array
+    bias: Array
+    multiplier: Array
+    shift: Array
+    zero_point: int
+
+    @property
+    def depth(self) -> int:
+        """Taps, rounded up to four."""
+        return -(-int(self.weights.shape[1]) // 4) * 4
+
+    def refuses(self) -> str:
+        """Why requantization in three instructions is not exact here, '' if it is."""
+        if (self.shift > -1).any():
+            return f"channel {int(np.argmax(self.shift > -1))} is not shifted right"
+        reach = np.abs(self.bias) + 128 * np.abs(self.weights.astype(np.int64)).sum(1)
+        if reach.max(initial=0) >= 1 << 30:
+            return f"an accumulator may reach {int(reach.max())}, 2**30 is too much"
+        n = -self.shift.astype(np.int64)
+        if (reach + (abs(self.zero_point) << n) + (np.int64(1) << (n - 1)) + 1).max(initial=0) >= 1 << 31:
+            return "the output's zero point, shifted, does not fit beside the accumulator"
+        return ""
+
+    def refuses_packing(self) -> str:
+        """Why two weights do not share a lane, '' if they do."""
+        weights = _even(self.weights).astype(np.int64)
+        low, high = weights[0::2], weights[1::2]
+        if ((high == -128) & (low < 0)).any():
+            return "a weight of -128 stands over a negative one"
+        reach = np.abs(_even(self.bias)[1::2]) + 128 * np.abs(high).sum(1)
+        if reach.max(initial=0) >= 1 << 23:
+            return f"an accumulator may reach {int(reach.max())}, 2**23 is too much for packed weights"
+        if (np.abs(_even(self.bias)[0::2]) + 128 * np.abs(low).sum(1)).max(initial=0) >= 1 << 30:
+            return "the lower accumulator may pass 2**30"
+        return ""
+
+    def stream(self, packed: bool) -> Array:
+        """The int32 words that the routine walks, header included."""
+        weights = np.zeros((len(_even(self.weights)), self.depth), np.int64)
+        weights[: len(self.weights), : self.weights.shape[1]] = self.weights
+        weights = weights[:, _interleaved(self.depth)]
+        bias = _even(self.bias).astype(np.int64)
+        n = -_even(self.shift, -1).astype(np.int64)
+        rounding = (np.int64(self.zero_point) << n) + (np.int64(1) << (n - 1))
+        requantize = np.stack([_even(self.multiplier).astype(np.int64), rounding, n], 1)
+        words: list[Array] = []
+        for c in range(0, len(weights), 2):
+            if packed:
+                words.append(np.array([bias[c], bias[c], 256 * bias[c + 1] + bias[c], 256 * bias[c + 1] + bias[c]]))
+                words.append(_pairs(256 * weights[c + 1] + weights[c]))
+            else:
+                words.append(2 * np.array([bias[c], bias[c], bias[c + 1], bias[c + 1]]))
+                words.append(np.stack([_pairs(2 * weights[c]), _pairs(2 * weights[c + 1])], 1).reshape(-1))
+            words.append(requantize[c : c + 2].reshape(-1))
+        body = np.concatenate(words)
+        return _int32(np.concatenate([[4 * len(body), self.depth], body]))
+
+
+def _even(data: Array, fill: int = 0) -> Array:
+    """Channels padded to an even number."""
+    missing = len(data) % 2
+    return np.concatenate([data, np.full((missing, *data.shape[1:]), fill, data.dtype)])
+
+
+def _interleaved(depth: int) -> list[int]:
+    """Taps in the order their pairs are multiplied: 0, 2, 1, 3, 4, 6, 5, 7..."""
+    return [k + i for k in range(0, depth, 4) for i in (0, 2, 1, 3)]
+
+
+def _pairs(values: Array) -> Array:
+    """Two int16 a word, the first in the low half."""
+    return (values[0::2] & 0xFFFF) | ((values[1::2] & 0xFFFF) << 16)
+
+
+def _int32(words: Array) -> Array:
+    return (words.astype(np.int64) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+
+
+def gemm_routine(depth: int, packed: bool, relu: bool, numerics: str) -> Routine:
+    """The routine for `depth` taps. `relu`: the output's zero_point is -128, so the sign correction of double rounding only moves values that
+    are clamped to -128 anyway."""
+    kind, twice = "p8" if packed else "i16", numerics == "tflite"
+    corrects = twice and not relu
+    symbol = f"midge_gemm_{kind}_{depth}" + ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
+    twin = f"midge_gemm_{kind}_s8" + ("_tflite" if twice else "")
+    return Routine(symbol, twin, "conv2d_dsp", tuple(_lines(depth // 4, packed, twice, corrects)), STACK)
+
+
+def _lines(steps: int, packed: bool, twice: bool, corrects: bool) -> list[str]:
+    """r0 acts, r1 stream, r2 out, r3 out_step. Frame: out, end of the stream, acts, out_step, and the end of acts in r14's place if looped."""
+    body = max(u for u in range(1, min(steps, UNROLLED) + 1) if steps % u == 0)
+    looped = body != steps
+    lines = ["push {r4-r11, lr}", "sub sp, #20", "ldr r4, [r1], #8", "sub r5, r1, #4", "add r4, r4, r5", "adds r4, #4"]
+    lines += ["strd r2, r4, [sp]", "strd r0, r3, [sp, #8]"]
+    if looped:
+        lines += _constant("r5", 16 * steps) + ["add r5, r5, r0", "str r5, [sp, #16]"]
+    lines += ["1:", "ldmia r1!, {r2-r5}"]
+    if looped:
+        lines.append("2:")
+    lines += _packed_steps(body) if packed else _wide_steps(body)
+    if looped:
+        lines += ["ldr r6, [sp, #16]", "cmp r0, r6", "bne.w 2b"]
+    if packed:
+        lines += ["sub r4, r4, r2", "sub r5, r5, r3", "asr r4, r4, #7", "asr r5, r5, #7", "lsl r2, r2, #1", "lsl r3, r3, #1"]
+    lines += ["ldmia r1!, {r6-r11}", "ldr r12, [sp]", "ldr r0, [sp, #12]", "add r0, r0, r12"]
+    for acc, constants, address in (("r2", 6, "r12"), ("r3", 6, "r0"), ("r4", 9, "r12, #1"), ("r5", 9, "r0, #1")):
+        lines += _finish(acc, constants, address, twice, corrects)
+    return [*lines, "add r12, r12, #2", "str r12, [sp]", "ldrd r6, r0, [sp, #4]", "cmp r1, r6", "bne.w 1b", "add sp, #20", "pop {r4-r11, pc}"]
+
+
+def _constant(register: str, value: int) -> list[str]:
+    high = [f"movt {register}, #{value >> 16}"] if value >> 16 else []
+    return [f"movw {register}, #{value & 0xFFFF}", *high]
+
+
+def _wide_steps(count: int) -> list[str]:
+    lines = []
+    for _ in range(count):
+        lines += ["ldmia r0!, {r6-r9}", "ldmia r1!, {r10-r12, lr}"]
+        for act0, act1, weight0, weight1 in (("r6", "r7", "r10", "r11"), ("r8", "r9", "r12", "lr")):
+            lines += [f"smlad r2, {act0}, {weight0}, r2", f"smlad r3, {act1}, {weight0}, r3"]
+            lines += [f"smlad r4, {act0}, {weight1}, r4", f"smlad r5, {act1}, {weight1}, r5"]
+    return lines
+
+
+def _packed_steps(count: int) -> list[str]:
+    lines = []
+    for step in range(0, count, 2):
+        registers = ["r10", "r11", "r12", "lr"][: 4 if step + 1 < count else 2]
+        lines.append(f"ldmia r1!, {{{', '.join(registers)}}}")
+        for weight0, weight1 in zip(registers[0::2], registers[1::2], strict=True):
+            lines.append("ldmia r0!, {r6-r9}")
+            for act0, act1, weight in (("r6", "r7", weight0), ("r8", "r9", weight1)):
+                lines += [f"smlad r4, {act0}, {weight}, r4", f"smlad r5, {act1}, {weight}, r5", f"sxtb16 {weight}, {weight}"]
+                lines += [f"smlad r2, {act0}, {weight}, r2", f"smlad r3, {act1}, {weight}, r3"]
+    return lines
+
+
+def _finish(acc: str, constants: int, address: str, twice: bool, corrects: bool) -> list[str]:
+    """Requantize and store: multiplier, C and n are in three registers from r`constants` on."""
+    multiplier, rounding, n = f"r{constants}", f"r{constants + 1}", f"r{constants + 2}"
+    lines = [f"{'smmlar' if twice else 'smmla'} lr, {acc}, {multiplier}, {rounding}"]
+    if corrects:
+        lines.append(f"add lr, lr, {acc}, asr #31")
+    return [*lines, f"asr lr, lr, {n}", "ssat lr, #8, lr", f"strb lr, [{address}]"]

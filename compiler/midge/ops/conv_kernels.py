@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels of convolution and dense layers: which there are, what each serves, and how weights are packed for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from midge.errors import Unsupported
+from midge.fixedpoint import activation_range, quantize_multipliers
+from midge.ir import Array, Node, TensorType
+from midge.microkernels.gemm import Gemm, gemm_routine
+from midge.ops.lowering import Lowering, Packed, Variant
+from midge.program import Kernel, Operand
+
+
+class Geometry(Protocol):
+    """What of a convolution the kernels ask for; midge.ops.conv.Conv2D is one."""
+
+    @property
+    def strides(self) -> tuple[int, int]: ...
+    @property
+    def dilations(self) -> tuple[int, int]: ...
+    @property
+    def pads(self) -> tuple[int, int, int, int]: ...
+    @property
+    def groups(self) -> int: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def planar(self) -> bool: ...
+    def hwc(self, x: TensorType) -> tuple[int, int, int]: ...
+
+
+def effective_scales(types: Sequence[TensorType], out: TensorType) -> Array:
+    """s_x * s_w[o] / s_y, one per output channel, in double precision from float32 scales."""
+    return types[0].q.s * types[1].q.scales(types[1].shape[0]) / out.q.s
+
+
+@dataclass(frozen=True)
+class ConvLayer:
+    """A quantized convolution to be lowered: what kernels are chosen by and packed from. Weights are OHWI int8, bias int32."""
+
+    op: Geometry
+    types: tuple[TensorType, ...]
+    out: TensorType
+    weights: Array
+    bias: Array
+    numerics: str
+
+    @property
+    def flat(self) -> bool:
+        """Whether every output pixel depends on one input pixel, so that the whole tensor is one row."""
+        op = self.op
+        return self.weights.shape[1:3] == (1, 1) and op.strides == (1, 1) and op.pads == (0, 0, 0, 0) and not op.planar
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every group has one input channel."""
+        return self.op.groups > 1 and self.op.groups == self.op.hwc(self.types[0])[2]
+
+    @property
+    def params(self) -> dict[str, int]:
+        """midge_conv2d_params."""
+        op, out = self.op, self.out
+        height, width, channels = op.hwc(self.types[0])
+        act_min, act_max = activation_range(op.low, op.high, out.q.s, out.q.z)
+        return {
+            "in_width": height * width if self.flat else width,
+            "in_channels": channels,
+            "out_width": height * width if self.flat else out.hwc[1],
+            "out_channels": out.hwc[2],
+            "groups": op.groups,
+            "kernel_height": self.weights.shape[1],
+            "kernel_width": self.weights.shape[2],
+            "stride": op.strides[1],
+            "dilation": op.dilations[1],
+            "pad": op.pads[1],
+            "zero_point": out.q.z,
+            "act_min": act_min,
+            "act_max": act_max,
+        }
+
+    @property
+    def folded_bias(self) -> Array:
+        """bias - zero_point_in * sum(weights), int64.
+
+        Raises: Unsupported if it does not fit in 32 bits.
+        """
+        folded = self.bias.astype(np.int64) - self.types[0].q.z * self.weights.astype(np.int64).sum((1, 2, 3))
+        if np.abs(folded).max(initial=0) >= 1 << 31:
+            raise Unsupported(f"conv2d: a bias of {int(np.abs(folded).max())} with the zero point folded in does not fit in 32 bits")
+        return np.asarray(folded, np.int64)
+
+    @property
+    def multipliers(self) -> tuple[Array, Array]:
+        """(multiplier, shift) per output channel."""
+        return quantize_multipliers(effective_scales(self.types, self.out))
+
+
+def lower_conv(ctx: Lowering, node: Node, layer: ConvLayer, sources: list[Operand]) -> None:
+    """Choose a kernel for a convolution or dense layer and append the call."""
+    params = layer.params
+    variant = ctx.choose(KERNELS, layer)
+    pad_row = ctx.pad_row(layer.types[0].q.z, params["in_channels"])
+    constants = {**variant.pack(layer), "pad_row": pad_row}
+    ctx.call(node, variant.kernel, params, sources, constants, flat=layer.flat, scratch_nbytes=variant.scratch(layer), block=variant.block)
+
+
+def pad_blocks(data: Array, groups: int) -> Array:
+    """(O, ...) with each group's channels padded by zeros to a multiple of 4."""
+    grouped = data.reshape(groups, -1, *data.shape[1:])
+    missing = -grouped.shape[1] % 4
+    padded = np.pad(grouped, [(0, 0), (0, missing)] + [(0, 0)] * (data.ndim - 1))
+    return padded.reshape(-1, *data.shape[1:])
+
+
+def pack_blocks(layer: ConvLayer, groups: int | None = None) -> dict[str, Packed]:
+    """midge_conv2d_constants in blocks of four channels."""
+    groups = layer.op.groups if groups is None else groups
+    multiplier, shift = layer.multipliers
+    padded = pad_blocks(layer.weights, groups)
+    blocks = padded.reshape(-1, 4, *layer.weights.shape[1:]).transpose(0, 2, 3, 4, 1)
+    return {
+        "weights": blocks.astype(np.int8),
+        "bias": pad_blocks(layer.folded_bias, groups).astype(np.int32),
+        "multiplier": pad_blocks(multiplier, groups),
+        "shift": pad_blocks(shift, groups).astype(np.int8),
+    }
+
+
+def pack_depthwise(layer: ConvLayer) -> dict[str, Packed]:
+    """As pack_blocks; channels of all groups share blocks of four."""
+    return pack_blocks(layer, 1)
+
+
+def pack_planar(layer: ConvLayer) -> dict[str, Packed]:
+    """As pack_blocks, with the weights of a block in the order plane, ky, kx."""
+    packed = pack_blocks(layer)
+    weights = packed["weights"]
+    assert isinstance(weights, np.ndarray)
+    return {**packed, "weights": np.ascontiguousarray(weights.transpose(0, 3, 1, 2, 4))}
+
+
+def gemm_of(layer: ConvLayer) -> Gemm:
+    """The layer as rows of weights over the taps of a window."""
+    multiplier, shift = layer.multipliers
+    return Gemm(layer.weights.reshape(len(layer.weights), -1), layer.folded_bias, multiplier, shift, layer.out.q.z)
+
+
+def pack_pairs(layer: ConvLayer, packed: bool) -> dict[str, Packed]:
+    """midge_conv2d_dsp_constants."""
+    gemm = gemm_of(layer)
+    return {"stream": gemm.stream(packed), "gemm": gemm_routine(gemm.depth, packed, layer.out.q.z == -128, layer.numerics)}
+
+
+def refuses_pairs(layer: ConvLayer) -> str:
+    """Why two pixels by two channels do not serve a layer."""
+    params = layer.params
+    if layer.op.groups > 1 or layer.op.planar:
+        return "grouped" if layer.op.groups > 1 else "the input is NCHW"
+    if params["dilation"] > 1 and params["kernel_width"] > 1:
+        return "dilated in width"
+    if params["out_width"] < 2:
+        return "one pixel a row"
+    if (params["act_min"], params["act_max"]) != (-128, 127):
+        return f"clamped to {params['act_min']}..{params['act_max']}, which int8 saturation does not do"
+    return gemm_of(layer).refuses()
+
+
+def pairs_scratch(layer: ConvLayer) -> int:
+    return 6 * gemm_of(layer).depth + 8 + 2 * (layer.out.hwc[2] + 1)
+
+
+def _not_depthwise(layer: ConvLayer) -> str:
+    return "" if layer.depthwise else "groups have more than one input channel"
+
+
+def _not_planar(layer: ConvLayer) -> str:
+    return "" if layer.op.planar else "the input is NHWC"
+
+
+PAIRS = Kernel("midge_conv2d_dsp_s8", "conv2d_dsp", features=frozenset({"dsp"}))
+KERNELS = (
+    Variant(PAIRS, partial(pack_pairs, packed=False), refuses_pairs, pairs_scratch, spends=True),
+    Variant(PAIRS, partial(pack_pairs, packed=True), lambda layer: refuses_pairs(layer) or gemm_of(layer).refuses_packing(), pairs_scratch),
+    Variant(Kernel("midge_conv2d_planar_s8", "conv2d", profiled=True), pack_planar, _not_planar),
+    Variant(Kernel("midge_depthwise_s8", "conv2d", profiled=True), pack_depthwise, _not_depthwise),
+    Variant(Kernel("midge_conv2d_s8", "conv2d", profiled=True), pack_blocks),
+)

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The vocabulary of the Armv7E-M DSP extension, each word with a plain C body, so that the same sources run on any host. */
+#ifndef MIDGE_ARCH_DSP_H
+#define MIDGE_ARCH_DSP_H
+
+#include <stdint.h>
+#include <string.h>
+
+/* Whether generated assembly may stand in for its twin in C: GNU syntax, Thumb-2, DSP extension. */
+#if defined(__GNUC__) && defined(__thumb2__) && defined(__ARM_FEATURE_DSP)
+#define MIDGE_HAVE_ASM 1
+#else
+#define MIDGE_HAVE_ASM 0
+#endif
+
+/* The routine to call: `fast` is generated assembly, `twin` the function of the same meaning in C. */
+#if MIDGE_HAVE_ASM
+#define MIDGE_ROUTINE(fast, twin) fast
+#else
+#define MIDGE_ROUTINE(fast, twin) twin
+#endif
+
+/* A 32-bit word from any address; one load where the core allows it. */
+static inline uint32_t midge_load32(const void *from) {
+  uint32_t word;
+  memcpy(&word, from, sizeof word);
+  return word;
+}
+
+/* Low and high half of a pair of int16. */
+static inline int32_t midge_low16(int32_t pair) { return (int16_t)((uint32_t)pair & 0xffffu); }
+
+static inline int32_t midge_high16(int32_t pair) { return (int16_t)((uint32_t)pair >> 16); }
+
+/* SXTB16: bytes 0 and 2 of four, sign-extended into a pair of int16; with `odd`, bytes 1 and 3. */
+#if MIDGE_HAVE_ASM
+static inline uint32_t midge_sxtb16(uint32_t bytes) {
+  uint32_t pair;
+  __asm__("sxtb16 %0, %1" : "=r"(pair) : "r"(bytes));
+  return pair;
+}
+
+static inline uint32_t midge_sxtb16_odd(uint32_t bytes) {
+  uint32_t pair;
+  __asm__("sxtb16 %0, %1, ror #8" : "=r"(pair) : "r"(bytes));
+  return pair;
+}
+#else
+static inline uint32_t midge_sxtb16(uint32_t bytes) {
+  return ((uint32_t)(int32_t)(int8_t)(bytes & 0xffu) & 0xffffu) | (uint32_t)(int32_t)(int8_t)((bytes >> 16) & 0xffu) << 16;
+}
+
+static inline uint32_t midge_sxtb16_odd(uint32_t bytes) { return midge_sxtb16(bytes >> 8); }
+#endif
+
+/* SMLAD: acc + low * low + high * high, modulo 2^32. */
+static inline int32_t midge_smlad(int32_t a, int32_t b, int32_t acc) {
+  uint32_t products = (uint32_t)(midge_low16(a) * midge_low16(b)) + (uint32_t)(midge_high16(a) * midge_high16(b));
+  return (int32_t)((uint32_t)acc + products);
+}
+
+#endif
