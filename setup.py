@@ -27,10 +27,12 @@ def extensions() -> list[Extension]:
     return found
 
 
-packages = ["midge"] + [f"midge.{path.parent.relative_to('compiler/midge').as_posix().replace('/', '.')}" for path in sorted(Path("compiler/midge").glob("*/__init__.py"))]
+packages = ["midge"] + [
+    f"midge.{path.parent.relative_to('compiler/midge').as_posix().replace('/', '.')}" for path in sorted(Path("compiler/midge").glob("*/__init__.py"))
+]
 
 setup(
-    packages=packages + ["midge.kernels", "midge.runtime_c"],
+    packages=[*packages, "midge.kernels", "midge.runtime_c"],
     package_dir={"": "compiler", "midge.kernels": "kernels", "midge.runtime_c": "runtime_c"},
     package_data={"midge": ["py.typed"], "midge.kernels": ["*.h", "*.c", "*.pyi", "*.pyx", "*.pxi", "arch/*.h"], "midge.runtime_c": ["*"]},
     exclude_package_data={"midge.kernels": ["_*.c"]},

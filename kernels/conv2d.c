@@ -130,8 +130,8 @@ static inline void conv2d_planar_rows(const midge_conv2d_params *p, const int8_t
   }
 }
 
-void midge_conv2d_planar_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_constants *constants,
-                            int8_t *const *out_rows, unsigned rows, void *scratch) {
+void midge_conv2d_planar_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_constants *constants, int8_t *const *out_rows,
+                            unsigned rows, void *scratch) {
   (void)scratch;
   conv2d_planar_rows(params, in_rows, constants, out_rows, rows, MIDGE_ROUND_ONCE);
 }

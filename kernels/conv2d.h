@@ -41,8 +41,8 @@ void midge_conv2d_s8_tflite(const midge_conv2d_params *params, const int8_t *con
 
 /* The same on planes, as cameras and PyTorch deliver them: in_rows holds, for each output row, kernel_height rows of plane 0, then those of plane 1...
  * groups is 1. */
-void midge_conv2d_planar_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_constants *constants,
-                            int8_t *const *out_rows, unsigned rows, void *scratch);
+void midge_conv2d_planar_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_constants *constants, int8_t *const *out_rows,
+                            unsigned rows, void *scratch);
 void midge_conv2d_planar_s8_tflite(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_constants *constants,
                                    int8_t *const *out_rows, unsigned rows, void *scratch);
 

@@ -58,17 +58,13 @@ static inline void gemm(const int32_t *acts, const int32_t *stream, int8_t *out,
   }
 }
 
-void midge_gemm_p8_s8(const int32_t *acts, const int32_t *stream, int8_t *out, int32_t out_step) {
-  gemm(acts, stream, out, out_step, 1, MIDGE_ROUND_ONCE);
-}
+void midge_gemm_p8_s8(const int32_t *acts, const int32_t *stream, int8_t *out, int32_t out_step) { gemm(acts, stream, out, out_step, 1, MIDGE_ROUND_ONCE); }
 
 void midge_gemm_p8_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t *out, int32_t out_step) {
   gemm(acts, stream, out, out_step, 1, MIDGE_ROUND_TWICE);
 }
 
-void midge_gemm_i16_s8(const int32_t *acts, const int32_t *stream, int8_t *out, int32_t out_step) {
-  gemm(acts, stream, out, out_step, 0, MIDGE_ROUND_ONCE);
-}
+void midge_gemm_i16_s8(const int32_t *acts, const int32_t *stream, int8_t *out, int32_t out_step) { gemm(acts, stream, out, out_step, 0, MIDGE_ROUND_ONCE); }
 
 void midge_gemm_i16_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t *out, int32_t out_step) {
   gemm(acts, stream, out, out_step, 0, MIDGE_ROUND_TWICE);
@@ -114,7 +110,8 @@ static inline int32_t *conv2d_dsp_unpack(int32_t *acts, const int8_t *first, con
 }
 
 /* Acts of the pixels whose first taps are at x0 and x0 + stride. Rows are read in place where their bytes come in fours. */
-static inline void conv2d_dsp_acts(const midge_conv2d_params *p, const int8_t *const *in_rows, const int8_t *pad_row, int32_t x0, int32_t depth, int32_t *acts) {
+static inline void conv2d_dsp_acts(const midge_conv2d_params *p, const int8_t *const *in_rows, const int8_t *pad_row, int32_t x0, int32_t depth,
+                                   int32_t *acts) {
   int32_t run = p->kernel_width * p->in_channels, x1 = x0 + p->stride, last = p->in_width - p->kernel_width;
   int whole0 = x0 >= 0 && x0 <= last, whole1 = x1 >= 0 && x1 <= last;
   int8_t *window0 = (int8_t *)(acts + depth), *window1 = window0 + depth;
@@ -136,8 +133,8 @@ static inline void conv2d_dsp_acts(const midge_conv2d_params *p, const int8_t *c
   }
 }
 
-void midge_conv2d_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_dsp_constants *constants,
-                         int8_t *const *out_rows, unsigned rows, void *scratch) {
+void midge_conv2d_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_dsp_constants *constants, int8_t *const *out_rows,
+                         unsigned rows, void *scratch) {
   const midge_conv2d_params *p = params;
   int32_t depth = constants->stream[1], channels = p->out_channels, odd = channels & 1;
   int32_t *acts = scratch;

@@ -32,7 +32,7 @@ typedef struct {
 
 /* groups and dilation are 1, out_width is 2 or more. scratch: 4-byte aligned, 6 * depth + 8 + 2 * (out_channels + 1) bytes, where depth is
  * kernel_height * kernel_width * in_channels rounded up to 4. */
-void midge_conv2d_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_dsp_constants *constants,
-                         int8_t *const *out_rows, unsigned rows, void *scratch);
+void midge_conv2d_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_dsp_constants *constants, int8_t *const *out_rows,
+                         unsigned rows, void *scratch);
 
 #endif

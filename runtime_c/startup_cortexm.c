@@ -61,5 +61,5 @@ void midge_reset(void) {
 
 #define FAULT midge_exception
 extern const struct vectors midge_vectors;
-__attribute__((section(".vectors"), used)) const struct vectors midge_vectors = {
-    midge_stack_top, {midge_reset, FAULT, FAULT, FAULT, FAULT, FAULT, FAULT, 0, 0, 0, FAULT, FAULT, 0, FAULT, FAULT}};
+__attribute__((section(".vectors"), used))
+const struct vectors midge_vectors = {midge_stack_top, {midge_reset, FAULT, FAULT, FAULT, FAULT, FAULT, FAULT, 0, 0, 0, FAULT, FAULT, 0, FAULT, FAULT}};

@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from midge.kernels import SOURCES
 
 from midge import fixedpoint
 from midge.errors import Unsupported
-from midge.kernels import SOURCES
 
 EXPORTS = """
 #include "fixedpoint.h"
 #include <stddef.h>
 void requantize(const int32_t *acc, const int32_t *m, const int32_t *s, int rounding, int32_t *out, size_t n) {
-  for (size_t i = 0; i < n; ++i) out[i] = rounding ? midge_requantize(acc[i], m[i], s[i], MIDGE_ROUND_TWICE) : midge_requantize(acc[i], m[i], s[i], MIDGE_ROUND_ONCE);
+  for (size_t i = 0; i < n; ++i) {
+    out[i] = rounding ? midge_requantize(acc[i], m[i], s[i], MIDGE_ROUND_TWICE) : midge_requantize(acc[i], m[i], s[i], MIDGE_ROUND_ONCE);
+  }
 }
 void half_even(const int64_t *v, const int32_t *s, int32_t *out, size_t n) {
   for (size_t i = 0; i < n; ++i) out[i] = midge_shift_right_half_even(v[i], s[i]);
@@ -34,7 +36,20 @@ def c(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fixedpoint")
     (folder / "exports.c").write_text(EXPORTS)
     subprocess.run(
-        ["gcc", "-std=c99", "-O1", "-fsanitize=undefined", "-fno-sanitize-recover=all", "-static-libubsan", "-shared", "-fPIC", f"-I{SOURCES}", "exports.c", "-o", "exports.so"],
+        [
+            "gcc",
+            "-std=c99",
+            "-O1",
+            "-fsanitize=undefined",
+            "-fno-sanitize-recover=all",
+            "-static-libubsan",
+            "-shared",
+            "-fPIC",
+            f"-I{SOURCES}",
+            "exports.c",
+            "-o",
+            "exports.so",
+        ],
         cwd=folder,
         check=True,
     )

@@ -101,7 +101,9 @@ def layer_values(graph: Graph, sample: np.ndarray) -> list[tuple[str, np.ndarray
     return [(node.op.kind, values[node.outputs[0]]) for node in graph.nodes if node.op.kind in KINDS]
 
 
-@pytest.mark.parametrize("name", ["ad01", "kws_ref_model", "pretrainedResnet", "str_ww_ref_model", "tflm_micro_speech_quantized", "tflm_person_detect", "vww_96"])
+@pytest.mark.parametrize(
+    "name", ["ad01", "kws_ref_model", "pretrainedResnet", "str_ww_ref_model", "tflm_micro_speech_quantized", "tflm_person_detect", "vww_96"]
+)
 @pytest.mark.parametrize("which", ["rnd", "real"])
 def test_layers_equal_golden_layers(name, which):
     golden = np.load(shared(f"golden/layers/{name}.npz"))

@@ -27,11 +27,17 @@ def convolutions(draw):
     pads = tuple(draw(st.integers(0, 2)) for _ in range(4))
     height = draw(st.integers(max(1, dh * (kh - 1) + 1 - pads[0] - pads[2]), 9))
     width = draw(st.integers(max(1, dw * (kw - 1) + 1 - pads[1] - pads[3]), 9))
-    op = Conv2D((draw(st.integers(1, 3)), draw(st.integers(1, 3))), (dh, dw), pads, groups, *draw(st.sampled_from([(-np.inf, np.inf), (0.0, np.inf), (0.0, 6.0)])))
+    op = Conv2D(
+        (draw(st.integers(1, 3)), draw(st.integers(1, 3))), (dh, dw), pads, groups, *draw(st.sampled_from([(-np.inf, np.inf), (0.0, np.inf), (0.0, 6.0)]))
+    )
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     extreme = draw(st.booleans())
     channels = groups * depth
-    x = rng.choice(np.array([-128, 127], np.int8), (1, height, width, channels)) if extreme else rng.integers(-128, 128, (1, height, width, channels)).astype(np.int8)
+    x = (
+        rng.choice(np.array([-128, 127], np.int8), (1, height, width, channels))
+        if extreme
+        else rng.integers(-128, 128, (1, height, width, channels)).astype(np.int8)
+    )
     w = rng.integers(-128, 128, (out, kh, kw, depth)).astype(np.int8)
     bias = rng.integers(-100000, 100000, out).astype(np.int32)
     zx, zy = draw(st.sampled_from([-128, -3, 0, 127])), draw(st.sampled_from([-128, 5, 127]))

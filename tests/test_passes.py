@@ -60,7 +60,11 @@ def test_conv_batchnorm_relu_is_one_node():
 
 def test_residual_block_keeps_no_inner_transpose():
     rng = np.random.default_rng(1)
-    constants = {"w1": rng.normal(size=(3, 3, 3, 3)).astype(np.float32), "w2": rng.normal(size=(3, 3, 1, 1)).astype(np.float32), "k": np.float32([[[1.0]], [[2.0]], [[3.0]]])}
+    constants = {
+        "w1": rng.normal(size=(3, 3, 3, 3)).astype(np.float32),
+        "w2": rng.normal(size=(3, 3, 1, 1)).astype(np.float32),
+        "k": np.float32([[[1.0]], [[2.0]], [[3.0]]]),
+    }
     nodes = [
         helper.make_node("Conv", ["x", "w1"], ["a"], pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["a"], ["r"]),
@@ -77,7 +81,11 @@ def test_residual_block_keeps_no_inner_transpose():
 
 def test_flatten_before_dense_permutes_the_weights():
     rng = np.random.default_rng(2)
-    constants = {"w": rng.normal(size=(4, 2, 1, 1)).astype(np.float32), "d": rng.normal(size=(4 * 3 * 5, 7)).astype(np.float32), "e": rng.normal(size=7).astype(np.float32)}
+    constants = {
+        "w": rng.normal(size=(4, 2, 1, 1)).astype(np.float32),
+        "d": rng.normal(size=(4 * 3 * 5, 7)).astype(np.float32),
+        "e": rng.normal(size=7).astype(np.float32),
+    }
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["a"]),
         helper.make_node("Flatten", ["a"], ["f"]),
@@ -121,7 +129,14 @@ def test_relu_is_not_fused_where_the_value_is_read_twice():
 
 @pytest.mark.parametrize(
     "path",
-    ["mlperf_tiny/kws_ref_model_fp32", "mlperf_tiny/pretrainedResnet_fp32", "mlperf_tiny/str_ww_ref_model_fp32", "trained/mnist5k_mbv2_fp32", "zoo/mnist-8", "zoo/micro_kws_m_static_fp32"],
+    [
+        "mlperf_tiny/kws_ref_model_fp32",
+        "mlperf_tiny/pretrainedResnet_fp32",
+        "mlperf_tiny/str_ww_ref_model_fp32",
+        "trained/mnist5k_mbv2_fp32",
+        "zoo/mnist-8",
+        "zoo/micro_kws_m_static_fp32",
+    ],
 )
 def test_real_models_compute_the_same_after_fusion(path):
     proto = onnx.load(shared(f"models/{path}.onnx"))

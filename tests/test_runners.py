@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from midge.errors import IRError, ToolMissing, Unsupported, UsageError, VerifyFailed
 from midge.run.firmware import Model, RunResult, adapter_header, pack_inputs
 from midge.run.host import run_host
 from midge.run.qemu import image_sizes, run_qemu, undefined_symbols
 from midge.targets import TARGETS, get_board, get_target
 from midge.toolchain import find_tool, runtime_dir
-from numpy.typing import NDArray
 
 needs_arm = pytest.mark.skipif(
     shutil.which("arm-none-eabi-gcc") is None or shutil.which("qemu-system-arm") is None,

@@ -49,7 +49,14 @@ def test_infinite_bounds_survive():
 
 @pytest.mark.parametrize(
     "line",
-    ["nonsense", "graph(", "node('a', Missing(), ('x',), ('y',), ())", "__import__('os').system('true')", "constant('w', 's8', (1,), None, '!!')", "input('x', 's8', (1,))"],
+    [
+        "nonsense",
+        "graph(",
+        "node('a', Missing(), ('x',), ('y',), ())",
+        "__import__('os').system('true')",
+        "constant('w', 's8', (1,), None, '!!')",
+        "input('x', 's8', (1,))",
+    ],
 )
 def test_damaged_text_is_one_error(line):
     with pytest.raises(ImportFailed, match="line 2"):

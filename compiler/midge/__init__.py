@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """midge: ahead-of-time compiler from ONNX networks to small, verified C libraries for microcontrollers.
 
+In short:
+
     import midge
     library = midge.compile("kws.onnx", target="cortex-m4")
     scores = library.run(x)

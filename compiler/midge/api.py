@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a model to a Library, in one call.
 
+In short:
+
     import midge
     library = midge.compile("kws.onnx", target="cortex-m4", calibration="samples.npz")
     scores = library.run(x)

@@ -9,8 +9,8 @@ from midge.codegen.header import internal_header, public_header
 from midge.codegen.kernels import LICENCE, emit_kernels, file_name
 from midge.codegen.layers import ROW_HELPER, Stage, pads, place, stage_source, stages
 from midge.codegen.manifest import manifest_text
-from midge.codegen.routines import routine_files
 from midge.codegen.names import check_identifier, comment, plain_text
+from midge.codegen.routines import routine_files
 from midge.codegen.weights import weights_source
 from midge.errors import IRError
 from midge.ir import DType

@@ -120,7 +120,7 @@ def _lines(steps: int, packed: bool, twice: bool, corrects: bool) -> list[str]:
     lines = ["push {r4-r11, lr}", "sub sp, #20", "ldr r4, [r1], #8", "sub r5, r1, #4", "add r4, r4, r5", "adds r4, #4"]
     lines += ["strd r2, r4, [sp]", "strd r0, r3, [sp, #8]"]
     if looped:
-        lines += _constant("r5", 16 * steps) + ["add r5, r5, r0", "str r5, [sp, #16]"]
+        lines += [*_constant("r5", 16 * steps), "add r5, r5, r0", "str r5, [sp, #16]"]
     lines += ["1:", "ldmia r1!, {r2-r5}"]
     if looped:
         lines.append("2:")

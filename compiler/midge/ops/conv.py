@@ -18,7 +18,7 @@ import numpy as np
 
 from midge.errors import ImportFailed, Unsupported
 from midge.fixedpoint import activation_range, quantize_multipliers, requantize
-from midge.ir import Array, DType, Node, Op, Quant, TensorType
+from midge.ir import Array, DType, Node, Op, TensorType
 from midge.ops.build import Builder, OnnxNode, onnx_op
 from midge.ops.conv_kernels import ConvLayer, effective_scales, lower_conv
 from midge.ops.lowering import Lowering
@@ -108,7 +108,6 @@ class Conv2D(Op):
         pad_row = ctx.pad_row(x.q.z, width) if window.may_pad else None
         buffer = ctx.buffer(node.inputs[0]).name
         return [Operand(buffer, window, width, pad_row, offset=plane * height * width) for plane in range(channels)]
-
 
     def depthwise(self, types: list[TensorType]) -> bool:
         """Whether every group has one input channel."""

@@ -13,7 +13,6 @@ from midge.errors import IRError
 from midge.ir import Array, DType, Graph, Node
 from midge.program import Buffer, Call, Constant, Kernel, Layer, Operand, Program, Routine, Window
 
-
 Packed = Array | Routine
 
 

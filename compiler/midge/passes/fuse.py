@@ -76,7 +76,11 @@ def _fuse_affine_step(graph: Graph, node: Node) -> bool:
     if affine is None:
         return False
     if isinstance(node.op, Add) and len(source.inputs) == 2 and _is_integer_bias(graph, node.inputs[1 - position], channels):
-        _set_bias(graph, source, graph.add_constant(node.inputs[1 - position], _data(graph, node.inputs[1 - position]).reshape(-1), graph.type(node.inputs[1 - position]).quant))
+        _set_bias(
+            graph,
+            source,
+            graph.add_constant(node.inputs[1 - position], _data(graph, node.inputs[1 - position]).reshape(-1), graph.type(node.inputs[1 - position]).quant),
+        )
     else:
         _scale_weights(graph, source, *affine)
     source.op = replace(source.op, low=getattr(node.op, "low", -math.inf), high=getattr(node.op, "high", math.inf))

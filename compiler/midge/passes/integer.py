@@ -118,4 +118,3 @@ def refuse_float(graph: Graph) -> Graph:
     if left:
         raise Unsupported(f"these nodes still compute in float32: {', '.join(left)}; pass --calibration so that they can be quantized")
     return graph
-

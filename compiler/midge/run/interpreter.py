@@ -74,7 +74,9 @@ class Interpreter:
     def _rows(self, operands: tuple[Operand, ...], y: int) -> list[int]:
         found: list[int] = []
         for operand in operands:
-            base = self.constants[operand.constant].ctypes.data if operand.constant else self.base + self.program.buffers[operand.buffer].offset + operand.offset
+            base = (
+                self.constants[operand.constant].ctypes.data if operand.constant else self.base + self.program.buffers[operand.buffer].offset + operand.offset
+            )
             for row in operand.window.rows(y):
                 if row >= 0:
                     found.append(base + row * operand.row_nbytes)
