@@ -365,6 +365,15 @@ def test_groups_go_as_a_whole():
     assert small.nodes[1].op == Conv2D(groups=2)
 
 
+def test_a_concat_is_left_out_with_all_but_one_of_its_inputs():
+    net = Net(np.random.default_rng(14))
+    x = net.input(1, 3, 3, 2)
+    parts = [net.linear(Conv2D(), x, net.rng.integers(-128, 128, (2, 1, 1, 2)), np.zeros(2), scale=0.03, zero_point=9) for _ in range(3)]
+    w = np.concatenate([np.zeros((1, 1, 1, 4)), net.rng.integers(1, 128, (1, 1, 1, 2))], axis=3)
+    small, _ = eliminate(net.finish("onnx", net.linear(Conv2D(), net.node(Concat(3), parts), w, np.zeros(1))))
+    assert shapes(small, Conv2D) == [(2, 1, 1, 2), (1, 1, 1, 2)] and len(small.nodes) == 2
+
+
 def test_the_steepest_slope_stays_since_it_scales_all_of_them():
     net = Net(np.random.default_rng(9))
     x = net.linear(Conv2D(), net.input(1, 3, 3, 2), net.rng.integers(-128, 128, (4, 1, 1, 2)), np.zeros(4))
@@ -381,6 +390,7 @@ def test_the_steepest_slope_stays_since_it_scales_all_of_them():
         (Conv2D(pads=(3, 3, 3, 3)), (4, 3), (7, 7), (3, 2, 3, 2), (7, 5)),
         (Conv2D((2, 2), pads=(1, 1, 1, 1)), (2, 1), (3, 3), (0, 0, 1, 0), (2, 1)),
         (Conv2D(dilations=(2, 2), pads=(4, 4, 4, 4)), (1, 3), (5, 5), (0, 2, 0, 2), (1, 3)),
+        (Conv2D(dilations=(3, 1), pads=(4, 0, 0, 0)), (3, 3), (3, 1), (1, 0, 0, 0), (2, 1)),  # the second tap stays: pads are not negative
         (Conv2D(pads=(0, 0, 0, 0)), (3, 3), (3, 3), (0, 0, 0, 0), (3, 3)),
     ],
 )

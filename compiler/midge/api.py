@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from midge.lower import lower
 from midge.ops.build import dequantize
 from midge.ops.build import quantize as quantize_data
 from midge.passes import canonicalize, integerize
+from midge.passes.dead_channels import DeadChannels, eliminate_dead_channels
 from midge.program import Port, Program
 from midge.ptq import complete, load_calibration
 from midge.ptq import quantize_model as quantize
@@ -47,10 +48,11 @@ Model = Any  # a path, the bytes of a file, or an onnx.ModelProto
 
 @dataclass
 class Library:
-    """A compiled model: the integer Graph it means and the Program that computes it."""
+    """A compiled model: the integer Graph it means, the Program that computes it, and what was left out of the model as dead."""
 
     graph: Graph
     program: Program
+    dead_channels: DeadChannels | None = None
     _interpreter: Interpreter | None = None
 
     def run(self, *inputs: Array, **named: Array) -> Array | list[Array]:
@@ -73,8 +75,9 @@ class Library:
         """Inputs as the ports want them, and whether any was given in real numbers."""
         ports = self.program.inputs
         given = list(inputs) or [named[port.name] for port in ports if port.name in named]
-        if len(given) != len(ports) or (inputs and named):
-            raise UsageError(f"{len(ports)} inputs wanted ({', '.join(port.name for port in ports)}), {len(given)} given")
+        if len(given) != len(ports) or len(inputs) + len(named) != len(ports):
+            got = ", ".join([*(f"input {i}" for i in range(len(inputs))), *named]) or "none"
+            raise UsageError(f"inputs wanted: {', '.join(port.name for port in ports)}; given: {got}")
         converted = [_to_port(np.asarray(array), port) for array, port in zip(given, ports, strict=True)]
         return [array for array, _ in converted], any(real for _, real in converted)
 
@@ -93,11 +96,11 @@ class Library:
 def _to_port(array: Array, port: Port) -> tuple[Array, bool]:
     """(array in the element type and shape of the port, whether it was converted from real numbers)."""
     kind = port.type
-    if array.size != kind.count:
+    if [d for d in array.shape if d != 1] != [d for d in kind.shape if d != 1]:
         raise UsageError(f"input '{port.name}' has shape {array.shape}, the model wants {kind.shape}")
     array = array.reshape(kind.shape)
-    if array.dtype == kind.dtype.numpy:
-        return array, False
+    if array.dtype == kind.dtype.numpy or (kind.dtype.is_float and np.issubdtype(array.dtype, np.floating)):
+        return array.astype(kind.dtype.numpy), False
     if kind.quant is None or not np.issubdtype(array.dtype, np.floating):
         raise UsageError(f"input '{port.name}' is {array.dtype}, the library wants {kind.dtype.numpy} or, where it is quantized, float32")
     if not np.isfinite(array).all():
@@ -106,8 +109,8 @@ def _to_port(array: Array, port: Port) -> tuple[Array, bool]:
 
 
 def digest_of(graph: Graph) -> str:
-    """SHA-256 over the imported model: structure, types and weights, not the bytes of the file it came in."""
-    return hashlib.sha256(print_graph(graph).encode()).hexdigest()
+    """SHA-256 over the integer Graph: structure, types and weights, neither its name nor the bytes of the file it came in."""
+    return hashlib.sha256(print_graph(replace(graph, name="")).encode()).hexdigest()
 
 
 def quantized_graph(
@@ -144,12 +147,14 @@ def compile(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     batch: int | None = None,
     optimize: str = "balanced",
+    keep_dead_channels: bool = False,
     progress: Progress | None = None,
 ) -> Library:
     """Compile an ONNX model to a Library for `target` (see midge.targets.TARGETS).
 
     numerics: "onnx" rounds once, as ONNX Runtime does on QDQ models; "tflite" rounds twice, as TFLite Micro's reference kernels.
     optimize: "balanced" takes the fastest kernels that store no more bytes of weights than the model has, "speed" any, "size" the portable ones.
+    keep_dead_channels: compute channels, too, that no output can depend on; they are left out otherwise, without changing any output.
     io: "quantized" ports take the integers of the network, "model" ports the element types the model declares.
     name: of the library and prefix of its C symbols; by default made from the model's file name.
 
@@ -162,8 +167,11 @@ def compile(
     machine = get_target(target)
     graph = quantized_graph(model, calibration=calibration, observer=observer, numerics=numerics, shapes=shapes, batch=batch, progress=progress)
     graph = integerize(graph, io)
+    digest, dead = digest_of(graph), None
+    if not keep_dead_channels:
+        graph, dead = eliminate_dead_channels(graph)
     library_name = c_identifier(name or graph.name)
-    return Library(graph, place(lower(graph, machine, library_name, digest_of(graph), optimize)))
+    return Library(graph, place(lower(graph, machine, library_name, digest, optimize)), dead)
 
 
 __all__ = ["Library", "compile", "quantize", "quantized_graph"]

@@ -69,6 +69,12 @@ CALIBRATION = (
 )
 COMPILE = (
     click.option("--numerics", type=click.Choice(["onnx", "tflite"]), help="Round as ONNX Runtime (onnx, the default) or as TFLite Micro (tflite)."),
+    click.option(
+        "--optimize",
+        type=click.Choice(["size", "balanced", "speed"]),
+        help="Take portable kernels only (size), the fastest that store no more weights than the model has (balanced, the default), or any (speed).",
+    ),
+    click.option("--keep-dead-channels", is_flag=True, default=None, help="Compute channels, too, that no output can depend on."),
     click.option("--io", type=click.Choice(["quantized", "model"]), help="Ports take the network's integers (quantized) or the model's own types."),
 )
 

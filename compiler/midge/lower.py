@@ -18,7 +18,7 @@ def lower(graph: Graph, target: Target, name: str, digest: str, optimize: str = 
 
     Raises: Unsupported listing what no kernel serves, IRError if the Graph breaks its rules.
     """
-    program = Program(name, graph.numerics, target.name, digest)
+    program = Program(name, graph.numerics, target.name, digest, optimize)
     ctx = Lowering(graph, program, target.features, optimize)
     for value in graph.inputs:
         ctx.buffer(value)

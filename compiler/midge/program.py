@@ -175,6 +175,7 @@ class Program:
     numerics: str
     target: str
     digest: str
+    optimize: str = "balanced"
     inputs: list[Port] = field(default_factory=list)
     outputs: list[Port] = field(default_factory=list)
     buffers: dict[str, Buffer] = field(default_factory=dict)

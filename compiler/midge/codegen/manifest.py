@@ -48,6 +48,7 @@ def manifest_text(program: Program, files: Mapping[str, str]) -> str:
         "name": program.name,
         "target": program.target,
         "numerics": program.numerics,
+        "optimize": program.optimize,
         "model_digest": program.digest,
         "arena_bytes": program.arena_nbytes,
         "arena_align": program.arena_align,
@@ -91,7 +92,8 @@ def _layers(program: Program) -> list[dict[str, Any]]:
     found = []
     for layer in program.layers:
         buffer = program.buffer(layer.buffer)
-        kernels = [symbol for call in program.calls if call.layer == layer.index for symbol in call.kernel.symbols(program.numerics)]
+        calls = [call for call in program.calls if call.layer == layer.index]
+        kernels = [symbol for call in calls for symbol in call.kernel.symbols(program.numerics)]
         found.append(
             {
                 "index": layer.index,
@@ -99,6 +101,7 @@ def _layers(program: Program) -> list[dict[str, Any]]:
                 "kind": layer.kind,
                 "origin": list(layer.origin),
                 "kernels": list(dict.fromkeys(kernels)),
+                "refused": list(dict.fromkeys(reason for call in calls for reason in call.refused)),
                 "macs": layer.macs,
                 "value": layer.value,
                 "buffer": layer.buffer,

@@ -6,12 +6,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from midge.program import Program
+from midge.program import Layer, Program
 
 
 @dataclass(frozen=True)
 class LayerLine:
-    """One layer: what it is, its output bytes, MACs and the kernels that compute it."""
+    """One layer: what it is, its output bytes, MACs, the kernels that compute it, and why better ones were not taken."""
 
     index: int
     name: str
@@ -20,6 +20,7 @@ class LayerLine:
     nbytes: int
     macs: int
     kernels: tuple[str, ...]
+    refused: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Report:
     name: str
     target: str
     numerics: str
+    optimize: str
     digest: str
     macs: int
     weight_nbytes: int
@@ -55,17 +57,12 @@ class Report:
 
 def summarize(program: Program) -> Report:
     """The Report of a placed Program."""
-    kernels: dict[int, list[str]] = {}
-    for call in program.calls:
-        kernels.setdefault(call.layer, []).append(call.kernel.symbol)
-    layers = tuple(
-        LayerLine(layer.index, layer.name, layer.kind, layer.text, program.buffers[layer.buffer].nbytes, layer.macs, tuple(dict.fromkeys(kernels[layer.index])))
-        for layer in program.layers
-    )
+    layers = tuple(_layer_line(program, layer) for layer in program.layers)
     return Report(
         program.name,
         program.target,
         program.numerics,
+        program.optimize,
         program.digest,
         program.macs,
         program.weight_nbytes,
@@ -75,6 +72,13 @@ def summarize(program: Program) -> Report:
         layers,
         tuple(program.warnings),
     )
+
+
+def _layer_line(program: Program, layer: Layer) -> LayerLine:
+    calls = [call for call in program.calls if call.layer == layer.index]
+    kernels = tuple(dict.fromkeys(call.kernel.symbol for call in calls))
+    refused = tuple(dict.fromkeys(reason for call in calls for reason in call.refused))
+    return LayerLine(layer.index, layer.name, layer.kind, layer.text, program.buffers[layer.buffer].nbytes, layer.macs, kernels, refused)
 
 
 def _peak(program: Program) -> str:

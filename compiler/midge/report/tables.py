@@ -103,6 +103,7 @@ def print_report(console: Console, report: Report) -> None:
     console.print(make_table(f"{report.name} for {report.target}", ("#", "layer", "types", "bytes", "MACs", "kernels"), layers))
     sizes = [
         ("numerics", report.numerics),
+        ("optimized for", report.optimize),
         ("MACs", report.macs),
         ("weights and tables", f"{report.weight_nbytes:,} bytes"),
         ("arena", f"{report.arena_nbytes:,} bytes, highest at {report.peak_layer}"),

@@ -30,6 +30,9 @@ from midge.toolchain import (
     undefined_names,
 )
 
+COUNT = ("-icount", "shift=6")
+"""Options of QEMU that let an instruction take 64 ns, so that the board's timer counts instructions."""
+
 _SECONDS = 600
 _FAULTS = {2: "NMI", 3: "HardFault", 4: "MemManage", 5: "BusFault", 6: "UsageFault", 7: "SecureFault"}
 # Bits of CFSR, Armv8-M Architecture Reference Manual (ARMv7-M lacks STKOF); an M0 has no such register and reports none.
@@ -67,8 +70,8 @@ class ImageSizes:
 
 
 @dataclass(frozen=True)
-class _Build:
-    """A finished image and what it is for."""
+class Build:
+    """A finished image of the test firmware and what it is for."""
 
     image: Path
     model: Model
@@ -110,15 +113,16 @@ def run_qemu(
     with tempfile.TemporaryDirectory(prefix="midge-qemu-") as name:
         work = Path(name)
         mode = "MIDGE_TRACE" if trace else "MIDGE_PROFILE" if profile else None
-        build = _build_bench(directory, work, _as_target(target), opt, mode)
+        hooks = ("-include", "midge_hooks.h") if mode else ()
+        build = build_bench(directory, work, _as_target(target), opt=opt, extra=hooks, defines=[mode] if mode else [])
         (work / "input.bin").write_bytes(firmware.pack_inputs(build.model, inputs))
-        _execute(build, work, seconds)
+        execute(build, work, seconds=seconds)
         measured = firmware.read_measurement(work / "result.bin")
         firmware.check_measurement(measured, build.model, build.where)
         return _result(build, work, measured, len(inputs[0]) if inputs else 1, mode)
 
 
-def _result(build: _Build, work: Path, measured: Measurement, samples: int, mode: str | None) -> RunResult:
+def _result(build: Build, work: Path, measured: Measurement, samples: int, mode: str | None) -> RunResult:
     rate = build.board.timer.ticks_per_instruction
     return RunResult(
         outputs=firmware.read_outputs(work / "output.bin", build.model, samples),
@@ -147,22 +151,30 @@ def _sum_sizes(objects: Sequence[Path]) -> Sizes:
     return Sizes(sum(s.text for s in each), sum(s.rodata for s in each), sum(s.data for s in each), sum(s.bss for s in each))
 
 
-def _build_bench(directory: Path, work: Path, target: Target, opt: str, mode: str | None) -> _Build:
+def build_bench(directory: Path, work: Path, target: Target, *, opt: str = "-O2", extra: Sequence[str] = (), defines: Sequence[str] = ()) -> Build:
+    """The test firmware around the library in `directory`, built in `work`. extra: flags for the library's sources; defines: for the firmware's own.
+
+    Raises: as run_qemu.
+    """
     board, runtime = get_board(target), runtime_dir()
     model = _write_adapter(directory, work)
-    library = _library(directory, work, target, opt, ("-include", "midge_hooks.h") if mode else ())
+    library = _library(directory, work, target, opt, extra)
     sources = [runtime / name for name in ("startup_cortexm.c", "port_semihost.c", "bench_main.c")]
-    defines = [f"{board.timer.kind}=1", f"TIMER_BASE={board.timer.base:#x}u", *([mode] if mode else [])]
-    port = compile_objects(sources, work / "port", target, includes=(directory / "src", runtime, work), defines=defines)
+    timer = [f"{board.timer.kind}=1", f"TIMER_BASE={board.timer.base:#x}u"]
+    port = compile_objects(sources, work / "port", target, includes=(directory / "src", runtime, work), defines=[*timer, *defines])
     image = link([*port, *library], work / "bench.elf", target, script=runtime / board.linker_script)
-    return _Build(image, model, target, board, _sum_sizes(library))
+    return Build(image, model, target, board, _sum_sizes(library))
 
 
-def _execute(build: _Build, work: Path, seconds: int) -> None:
+def execute(build: Build, work: Path, *, seconds: int = _SECONDS, options: Sequence[str] = COUNT) -> None:
+    """Run an image under QEMU in `work`, where it finds and leaves its files. options: of QEMU; by default time stands for executed instructions.
+
+    Raises: VerifyFailed if it faulted or did not end.
+    """
     command = [
         *(find_tool("qemu-system-arm"), *build.board.qemu_args),
         *("-display", "none", "-monitor", "none", "-serial", "none"),
-        *("-semihosting-config", "enable=on,target=native", "-icount", "shift=6"),
+        *("-semihosting-config", "enable=on,target=native", *options),
         *("-kernel", str(build.image)),
     ]
     try:
