@@ -37,9 +37,9 @@ format: $(VENV)/check ## bring Python and C sources into the common style
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/clang-format -i $(C_FILES)
 
-bench: $(VENV)/demo ## measure the example network: bytes, instructions, seconds
+bench: $(VENV)/demo ## measure compiled models on emulated cores: instructions, bytes, exactness
 	@.ci/tools arm
-	$(PYTHON) bench/footprint.py --csv bench/results/footprint.csv
+	$(PYTHON) bench/run.py
 
 clean: ## remove everything made here, the virtual environment included
 	rm -rf $(VENV) build dist compiler/midge.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/.hypothesis

@@ -34,7 +34,7 @@ packages = ["midge"] + [
 setup(
     packages=[*packages, "midge.kernels", "midge.runtime_c"],
     package_dir={"": "compiler", "midge.kernels": "kernels", "midge.runtime_c": "runtime_c"},
-    package_data={"midge": ["py.typed"], "midge.kernels": ["*.h", "*.c", "*.pyi", "*.pyx", "*.pxi", "arch/*.h"], "midge.runtime_c": ["*"]},
+    package_data={"midge": ["py.typed", "costs/*.csv"], "midge.kernels": ["*.h", "*.c", "*.pyi", "*.pyx", "*.pxi", "arch/*.h"], "midge.runtime_c": ["*"]},
     exclude_package_data={"midge.kernels": ["_*.c"]},
     ext_modules=cythonize(extensions(), quiet=True) if cythonize else [],
 )

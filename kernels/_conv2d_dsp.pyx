@@ -8,10 +8,12 @@ cdef extern from "conv2d_dsp.h":
     ctypedef struct midge_conv2d_dsp_constants:
         pass
     void midge_conv2d_dsp_s8(const midge_conv2d_params *, const int8_t *const *, const midge_conv2d_dsp_constants *, int8_t *const *, unsigned, void *)
-    void midge_gemm_p8_s8(const int32_t *, const int32_t *, int8_t *, int32_t)
-    void midge_gemm_p8_s8_tflite(const int32_t *, const int32_t *, int8_t *, int32_t)
-    void midge_gemm_i16_s8(const int32_t *, const int32_t *, int8_t *, int32_t)
-    void midge_gemm_i16_s8_tflite(const int32_t *, const int32_t *, int8_t *, int32_t)
+    void midge_gemm_p8_s8(const int32_t *, const int32_t *, int8_t *, int8_t *)
+    void midge_gemm_p8_s8_tflite(const int32_t *, const int32_t *, int8_t *, int8_t *)
+    void midge_gemm_i16_s8(const int32_t *, const int32_t *, int8_t *, int8_t *)
+    void midge_gemm_i16_s8_tflite(const int32_t *, const int32_t *, int8_t *, int8_t *)
+
+    void midge_unpack_s8(const int8_t *const *, const int8_t *const *, int32_t *, int32_t, int32_t, const midge_conv2d_params *)
 
 
 cdef call(Arguments a):
@@ -22,6 +24,7 @@ cdef call(Arguments a):
 KERNELS = {"midge_conv2d_dsp_s8": lambda *args: call(Arguments(*args))}
 STRUCT_SIZES = {"midge_conv2d_params": sizeof(midge_conv2d_params), "midge_conv2d_dsp_constants": sizeof(midge_conv2d_dsp_constants)}
 ADDRESSES = {
+    "midge_unpack_s8": <uintptr_t>&midge_unpack_s8,
     "midge_gemm_p8_s8": <uintptr_t>&midge_gemm_p8_s8,
     "midge_gemm_p8_s8_tflite": <uintptr_t>&midge_gemm_p8_s8_tflite,
     "midge_gemm_i16_s8": <uintptr_t>&midge_gemm_i16_s8,

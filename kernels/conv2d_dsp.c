@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "conv2d_dsp.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include "arch/dsp.h"
@@ -45,112 +46,132 @@ static inline const int32_t *gemm_i16_block(int32_t acc[4], const int32_t *acts,
   return stream;
 }
 
-static inline void gemm(const int32_t *acts, const int32_t *stream, int8_t *out, int32_t out_step, int packed, int rounding) {
+static inline void gemm(const int32_t *acts, const int32_t *stream, int8_t *first, int8_t *second, int packed, int rounding) {
   const int32_t *end = stream + 2 + stream[0] / 4;
   int32_t depth = stream[1];
-  for (stream += 2; stream != end; stream += 6, out += 2) {
+  for (stream += 2; stream != end; stream += 6, first += 2, second += 2) {
     int32_t acc[4] = {stream[0], stream[1], stream[2], stream[3]};
     stream = packed ? gemm_p8_block(acc, acts, stream + 4, depth) : gemm_i16_block(acc, acts, stream + 4, depth);
-    out[0] = gemm_requantize(acc[0], stream, rounding);
-    out[1] = gemm_requantize(acc[2], stream + 3, rounding);
-    out[out_step] = gemm_requantize(acc[1], stream, rounding);
-    out[out_step + 1] = gemm_requantize(acc[3], stream + 3, rounding);
+    first[0] = gemm_requantize(acc[0], stream, rounding);
+    first[1] = gemm_requantize(acc[2], stream + 3, rounding);
+    second[0] = gemm_requantize(acc[1], stream, rounding);
+    second[1] = gemm_requantize(acc[3], stream + 3, rounding);
   }
 }
 
-void midge_gemm_p8_s8(const int32_t *acts, const int32_t *stream, int8_t *out, int32_t out_step) { gemm(acts, stream, out, out_step, 1, MIDGE_ROUND_ONCE); }
+void midge_gemm_p8_s8(const int32_t *acts, const int32_t *stream, int8_t *first, int8_t *second) { gemm(acts, stream, first, second, 1, MIDGE_ROUND_ONCE); }
 
-void midge_gemm_p8_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t *out, int32_t out_step) {
-  gemm(acts, stream, out, out_step, 1, MIDGE_ROUND_TWICE);
+void midge_gemm_p8_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t *first, int8_t *second) {
+  gemm(acts, stream, first, second, 1, MIDGE_ROUND_TWICE);
 }
 
-void midge_gemm_i16_s8(const int32_t *acts, const int32_t *stream, int8_t *out, int32_t out_step) { gemm(acts, stream, out, out_step, 0, MIDGE_ROUND_ONCE); }
+void midge_gemm_i16_s8(const int32_t *acts, const int32_t *stream, int8_t *first, int8_t *second) { gemm(acts, stream, first, second, 0, MIDGE_ROUND_ONCE); }
 
-void midge_gemm_i16_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t *out, int32_t out_step) {
-  gemm(acts, stream, out, out_step, 0, MIDGE_ROUND_TWICE);
+void midge_gemm_i16_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t *first, int8_t *second) {
+  gemm(acts, stream, first, second, 0, MIDGE_ROUND_TWICE);
 }
 
-/* Copy a few bytes, four at a time. */
-static inline int8_t *conv2d_dsp_copy(int8_t *to, const int8_t *from, int32_t nbytes) {
-  for (; nbytes >= 4; nbytes -= 4, to += 4, from += 4) {
-    uint32_t word = midge_load32(from);
-    memcpy(to, &word, sizeof word);
+/* Four bytes of a run from byte i on: [low, high) are `run`'s, those before and after are `outside`. */
+static inline uint32_t conv2d_dsp_four(const int8_t *run, int32_t i, int32_t low, int32_t high, int8_t outside) {
+  if (i >= low && i + 4 <= high) {
+    return midge_load32(run + i);
   }
-  for (; nbytes > 0; --nbytes) {
-    *to++ = *from++;
+  uint32_t word = 0;
+  for (int32_t k = 3; k >= 0; --k) {
+    word = word << 8 | (uint8_t)(i + k >= low && i + k < high ? run[i + k] : outside);
   }
-  return to;
+  return word;
 }
 
-/* The taps of the pixel at x0 one after another, zero points where they are outside, zeros up to a multiple of four. */
-static inline void conv2d_dsp_gather(const midge_conv2d_params *p, const int8_t *const *in_rows, const int8_t *pad_row, int32_t x0, int whole, int8_t *to) {
+/* Tap `tap` of one pixel. */
+static inline void conv2d_dsp_put(int32_t *acts, int32_t tap, int8_t value) {
+  int16_t wide = value;
+  memcpy((int8_t *)(acts + tap / 4 * 4 + (tap & 1) * 2) + (tap & 2), &wide, sizeof wide);
+}
+
+/* The window of one pixel, `acts` being the first of its words; columns outside of the rows read as `outside`. */
+static inline void conv2d_dsp_window(const midge_conv2d_params *p, const int8_t *const *rows, int32_t offset, int8_t outside, int32_t *acts) {
+  int32_t run = p->kernel_width * p->in_channels, left = run & 3, fours = run - left, over = offset + run - p->in_width * p->in_channels;
+  int32_t low = offset < 0 ? -offset : 0, high = over > 0 ? run - over : run;
+  int32_t *rest = acts + p->kernel_height * fours;
   for (int32_t ky = 0; ky < p->kernel_height; ++ky) {
-    if (whole) {
-      to = conv2d_dsp_copy(to, in_rows[ky] + x0 * p->in_channels, p->kernel_width * p->in_channels);
-      continue;
+    const int8_t *from = rows[ky] + offset;
+    for (int32_t i = 0; i < fours; i += 4, acts += 4) {
+      uint32_t word = conv2d_dsp_four(from, i, low, high, outside);
+      acts[0] = (int32_t)midge_sxtb16(word);
+      acts[2] = (int32_t)midge_sxtb16_odd(word);
     }
-    for (int32_t x = x0; x < x0 + p->kernel_width; ++x) {
-      to = conv2d_dsp_copy(to, x >= 0 && x < p->in_width ? in_rows[ky] + x * p->in_channels : pad_row, p->in_channels);
+    for (int32_t i = fours; i < run; ++i) {
+      conv2d_dsp_put(rest, ky * left + i - fours, i >= low && i < high ? from[i] : outside);
     }
   }
-  to[0] = to[1] = to[2] = 0;
 }
 
-/* Bytes of two pixels into acts; returns their end. */
-static inline int32_t *conv2d_dsp_unpack(int32_t *acts, const int8_t *first, const int8_t *second, int32_t nbytes) {
-  const int8_t *end = first + nbytes;
-  for (; first != end; first += 4, second += 4, acts += 4) {
-    uint32_t a = midge_load32(first), b = midge_load32(second);
-    acts[0] = (int32_t)midge_sxtb16(a);
-    acts[1] = (int32_t)midge_sxtb16(b);
-    acts[2] = (int32_t)midge_sxtb16_odd(a);
-    acts[3] = (int32_t)midge_sxtb16_odd(b);
-  }
-  return acts;
+void midge_unpack_s8(const int8_t *const *first_rows, const int8_t *const *second_rows, int32_t *acts, int32_t first_offset, int32_t second_offset,
+                     const midge_conv2d_params *params) {
+  conv2d_dsp_window(params, first_rows, first_offset, 0, acts);
+  conv2d_dsp_window(params, second_rows, second_offset, 0, acts + 1);
 }
 
-/* Acts of the pixels whose first taps are at x0 and x0 + stride. Rows are read in place where their bytes come in fours. */
-static inline void conv2d_dsp_acts(const midge_conv2d_params *p, const int8_t *const *in_rows, const int8_t *pad_row, int32_t x0, int32_t depth,
+/* A pixel to be computed: column of its first tap, its input rows, its output. */
+typedef struct {
+  int32_t x;
+  const int8_t *const *rows;
+  int8_t *out;
+} conv2d_dsp_pixel;
+
+/* Acts of two pixels. One that meets an edge lends the routine the other's window, and is put in its place afterwards. */
+static inline void conv2d_dsp_acts(const midge_conv2d_params *p, const midge_conv2d_dsp_constants *constants, conv2d_dsp_pixel first, conv2d_dsp_pixel second,
                                    int32_t *acts) {
-  int32_t run = p->kernel_width * p->in_channels, x1 = x0 + p->stride, last = p->in_width - p->kernel_width;
-  int whole0 = x0 >= 0 && x0 <= last, whole1 = x1 >= 0 && x1 <= last;
-  int8_t *window0 = (int8_t *)(acts + depth), *window1 = window0 + depth;
-  int in_place0 = whole0 && run % 4 == 0, in_place1 = whole1 && run % 4 == 0;
-  if (!in_place0) {
-    conv2d_dsp_gather(p, in_rows, pad_row, x0, whole0, window0);
-  }
-  if (!in_place1) {
-    conv2d_dsp_gather(p, in_rows, pad_row, x1, whole1, window1);
-  }
-  if (run % 4 != 0) {
-    (void)conv2d_dsp_unpack(acts, window0, window1, depth);
+  int32_t whole = p->in_width - p->kernel_width + 1, channels = p->in_channels;
+  int inside0 = first.x >= 0 && first.x < whole, inside1 = second.x >= 0 && second.x < whole;
+  int32_t offset0 = first.x * channels, offset1 = second.x * channels;
+  if (inside0 && inside1) {
+    constants->unpack(first.rows, second.rows, acts, offset0, offset1, p);
     return;
   }
-  for (int32_t ky = 0; ky < p->kernel_height; ++ky) {
-    const int8_t *first = in_place0 ? in_rows[ky] + x0 * p->in_channels : window0 + ky * run;
-    const int8_t *second = in_place1 ? in_rows[ky] + x1 * p->in_channels : window1 + ky * run;
-    acts = conv2d_dsp_unpack(acts, first, second, run);
+  if (inside0) {
+    constants->unpack(first.rows, first.rows, acts, offset0, offset0, p);
+  } else if (inside1) {
+    constants->unpack(second.rows, second.rows, acts, offset1, offset1, p);
+  }
+  for (int side = 0; side < 2; ++side) {
+    if (!(side == 0 ? inside0 : inside1)) {
+      conv2d_dsp_window(p, side == 0 ? first.rows : second.rows, side == 0 ? offset0 : offset1, constants->pad_row[0], acts + side);
+    }
+  }
+}
+
+/* One pixel's outputs from where an odd number of channels was computed with one more. */
+static inline void conv2d_dsp_copy(int8_t *to, const int8_t *from, int32_t nbytes) {
+  for (const int8_t *end = from + nbytes; from != end;) {
+    *to++ = *from++;
   }
 }
 
 void midge_conv2d_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_dsp_constants *constants, int8_t *const *out_rows,
                          unsigned rows, void *scratch) {
-  const midge_conv2d_params *p = params;
-  int32_t depth = constants->stream[1], channels = p->out_channels, odd = channels & 1;
+  const int32_t *stream = constants->stream;
+  int32_t channels = params->out_channels, stride = params->stride, borrowed = 0;
   int32_t *acts = scratch;
-  int8_t *spare = (int8_t *)(acts + depth) + 2 * depth + 4;
-  for (unsigned row = 0; row < rows; ++row, in_rows += p->kernel_height) {
-    for (int32_t x = 0; x < p->out_width; x += 2) {
-      x -= x == p->out_width - 1; /* the last pixel of an odd width goes with the one before it, which is computed twice */
-      int8_t *out = out_rows[row] + x * channels;
-      conv2d_dsp_acts(p, in_rows, constants->pad_row, x * p->stride - p->pad, depth, acts);
-      if (odd) {
-        constants->gemm(acts, constants->stream, spare, channels + 1);
-        memcpy(out, spare, (size_t)channels);
-        memcpy(out + channels, spare + channels + 1, (size_t)channels);
+  int8_t *spare = (int8_t *)(acts + stream[1]);
+  for (; rows > 0; --rows, in_rows += params->kernel_height, ++out_rows) {
+    conv2d_dsp_pixel first = {borrowed * stride - params->pad, in_rows, *out_rows + borrowed * channels};
+    for (int32_t left = params->out_width - borrowed; left > 0; left -= 2, first.x += 2 * stride, first.out += 2 * channels) {
+      conv2d_dsp_pixel second = {first.x + stride, in_rows, first.out + channels};
+      if (left == 1) {
+        conv2d_dsp_pixel below = {-params->pad, in_rows + params->kernel_height, rows > 1 ? out_rows[1] : NULL};
+        second = rows > 1 ? below : first;
+      }
+      conv2d_dsp_acts(params, constants, first, second, acts);
+      if ((channels & 1) == 0) {
+        constants->gemm(acts, stream, first.out, second.out);
       } else {
-        constants->gemm(acts, constants->stream, out, channels);
+        constants->gemm(acts, stream, spare, spare + channels + 1);
+        conv2d_dsp_copy(first.out, spare, channels);
+        conv2d_dsp_copy(second.out, spare + channels + 1, channels);
       }
     }
+    borrowed = (params->out_width - borrowed) & 1;
   }
 }

@@ -10,27 +10,38 @@
 
 #include "conv2d.h"
 
-/* out[p * out_step + c] for pixels p = 0, 1 and all channels c of the stream.
+/* first[c] and second[c], the output of pixels 0 and 1, for all channels c of the stream; an even number of them.
  *
  * acts: for each 4 taps, in pairs of int16: taps 0, 2 of pixel 0, of pixel 1, taps 1, 3 of pixel 0, of pixel 1.
  * stream: { bytes after the header, depth }, then for each channel pair
  *   p8:  bias0 twice, 256 * bias1 + bias0 twice; for each 2 taps a pair of 256 * w1 + w0; multiplier0, C0, n0, multiplier1, C1, n1
  *   i16: 2 * bias0 twice, 2 * bias1 twice; for each 4 taps 2 * w0, 2 * w1 of taps 0, 2 and of taps 1, 3; likewise
  * with C = (zero_point << n) + 2^(n - 1) and n = -shift >= 1. The output is limited to int8 and nothing narrower. */
-typedef void midge_gemm(const int32_t *acts, const int32_t *stream, int8_t *out, int32_t out_step);
+typedef void midge_gemm(const int32_t *acts, const int32_t *stream, int8_t *first, int8_t *second);
 
-void midge_gemm_p8_s8(const int32_t *acts, const int32_t *stream, int8_t *out, int32_t out_step);
-void midge_gemm_p8_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t *out, int32_t out_step);
-void midge_gemm_i16_s8(const int32_t *acts, const int32_t *stream, int8_t *out, int32_t out_step);
-void midge_gemm_i16_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t *out, int32_t out_step);
+void midge_gemm_p8_s8(const int32_t *acts, const int32_t *stream, int8_t *first, int8_t *second);
+void midge_gemm_p8_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t *first, int8_t *second);
+void midge_gemm_i16_s8(const int32_t *acts, const int32_t *stream, int8_t *first, int8_t *second);
+void midge_gemm_i16_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t *first, int8_t *second);
+
+/* Unpack two windows: kernel_height runs of kernel_width * in_channels bytes, at `offset` bytes in their rows. The order of taps: of each run the bytes
+ * that come in fours; after those of all runs what is left of each. */
+typedef void midge_unpack(const int8_t *const *first_rows, const int8_t *const *second_rows, int32_t *acts, int32_t first_offset, int32_t second_offset,
+                          const midge_conv2d_params *params);
+
+void midge_unpack_s8(const int8_t *const *first_rows, const int8_t *const *second_rows, int32_t *acts, int32_t first_offset, int32_t second_offset,
+                     const midge_conv2d_params *params);
 
 typedef struct {
   const int32_t *stream;
   midge_gemm *gemm;
+  midge_unpack *unpack;
   const int8_t *pad_row; /* in_channels times the input's zero point */
 } midge_conv2d_dsp_constants;
 
-/* groups and dilation are 1, out_width is 2 or more. scratch: 4-byte aligned, 6 * depth + 8 + 2 * (out_channels + 1) bytes, where depth is
+/* groups and dilation are 1. Pixels are computed in twos, from the last one of an odd row on to the first of the next; one that is left at the end is
+ * computed twice. Rows are 4-byte aligned if in_channels is a multiple of 4.
+ * scratch: 4-byte aligned, 4 * depth bytes, and 2 * (out_channels + 1) more if out_channels is odd, where depth is
  * kernel_height * kernel_width * in_channels rounded up to 4. */
 void midge_conv2d_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_dsp_constants *constants, int8_t *const *out_rows,
                          unsigned rows, void *scratch);

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from midge.kernels import FAMILIES
 from onnx import TensorProto, helper, numpy_helper
 from support import ROOT, needs_arm
 
 import midge
 from midge.errors import MidgeError, UsageError
 from midge.ir import Array
-from midge.kernels import FAMILIES
 from midge.ops.build import dequantize, quantize
 from midge.run.host import run_host
 from midge.run.qemu import undefined_symbols
@@ -156,7 +156,13 @@ def test_wrong_inputs_are_named(inputs: list[Array], named: dict[str, Array], me
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"io": "float"}, "--io"), ({"numerics": "exact"}, "numerics"), ({"target": "cortex-m1"}, "cortex-m1"), ({"calibration": None}, "--calibration"), ({"observer": "x"}, "'x'")],
+    [
+        ({"io": "float"}, "--io"),
+        ({"numerics": "exact"}, "numerics"),
+        ({"target": "cortex-m1"}, "cortex-m1"),
+        ({"calibration": None}, "--calibration"),
+        ({"observer": "x"}, "'x'"),
+    ],
 )
 def test_wrong_options_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(MidgeError, match=message):

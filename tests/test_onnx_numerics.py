@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,9 +52,7 @@ class Tally:
         self.worst = max(self.worst, int(far.max(initial=0)))
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            self.elements + other.elements, self.different + other.different, self.unexplained + other.unexplained, max(self.worst, other.worst)
-        )
+        return Tally(self.elements + other.elements, self.different + other.different, self.unexplained + other.unexplained, max(self.worst, other.worst))
 
 
 class Oracle:

@@ -11,7 +11,8 @@ from support import shared
 
 from midge.importers.onnx import load
 from midge.ir import Graph
-from midge.passes import canonicalize
+from midge.passes import canonicalize, integerize
+from midge.ptq import complete
 from midge.run.reference import run_reference
 
 
@@ -146,3 +147,27 @@ def test_real_models_compute_the_same_after_fusion(path):
     fused = assert_same(proto, feeds)
     assert "Clip" not in kinds(fused)
     assert kinds(fused).count("Transpose") <= 1
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 5), (1, 3, 7)])
+def test_mixed_layouts_meet_in_nhwc_and_the_pass_ends(shape):
+    """A residual around a convolution and the model's own NCHW input: the input is transposed once, the sum computed in NHWC."""
+    rng = np.random.default_rng(5)
+    constants = {"w": rng.normal(size=(3, 3, *(1 for _ in shape[2:]))).astype(np.float32)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("Sub", ["c", "x"], ["d"]),
+        helper.make_node("Add", ["c", "d"], ["y"]),
+    ]
+    graph = assert_same(model(nodes, [("x", shape)], [("y", shape)], constants), {"x": rng.normal(size=shape).astype(np.float32)})
+    assert kinds(graph) == ["Transpose", "Conv2D", "Sub", "Add", "Transpose"]
+
+
+def test_only_convolutions_read_planes():
+    """PRelu and others that read the transposed input leave its transpose where it is."""
+    rng = np.random.default_rng(6)
+    constants = {"s": rng.uniform(0.1, 0.9, (3, 1, 1)).astype(np.float32)}
+    x = rng.normal(size=(1, 3, 4, 5)).astype(np.float32)
+    proto = model([helper.make_node("PRelu", ["x", "s"], ["y"])], [("x", x.shape)], [("y", x.shape)], constants)
+    graph = integerize(complete(canonicalize(load(proto)), [{"x": x}]))
+    assert kinds(graph) == ["Transpose", "PRelu", "Transpose"]

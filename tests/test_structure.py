@@ -19,11 +19,11 @@ PYTHON = sorted(PACKAGE.rglob("*.py"))
 KERNELS = ROOT / "kernels"
 
 ORDER: tuple[tuple[str, ...], ...] = (
-    ("errors", "ir", "fixedpoint", "targets", "program", "text", "check", "toolchain"),
+    ("errors", "ir", "fixedpoint", "targets", "program", "text", "check", "toolchain", "costs"),
     ("microkernels",),
     ("ops",),
     ("importers", "passes", "ptq"),
-    ("lower",),
+    ("select", "lower"),
     ("schedule",),
     ("codegen", "package", "run", "report"),
     ("api",),

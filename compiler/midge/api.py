@@ -22,11 +22,12 @@ import numpy as np
 from midge.codegen.names import c_identifier
 from midge.codegen.reference import reference_files
 from midge.codegen.write import write_library
+from midge.costs import Costs, load_costs, read
 from midge.errors import UsageError
 from midge.fixedpoint import NUMERICS
 from midge.importers.onnx import load
 from midge.ir import Array, Graph
-from midge.lower import lower
+from midge.lower import Choice, lower
 from midge.ops.build import dequantize
 from midge.ops.build import quantize as quantize_data
 from midge.passes import canonicalize, integerize
@@ -36,6 +37,7 @@ from midge.ptq import complete, load_calibration
 from midge.ptq import quantize_model as quantize
 from midge.report.summary import Report, summarize
 from midge.run.interpreter import Interpreter
+from midge.run.tune import tune as measure
 from midge.schedule import place
 from midge.targets import get_target
 from midge.text import print_graph
@@ -147,6 +149,9 @@ def compile(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     batch: int | None = None,
     optimize: str = "balanced",
+    flash: int | None = None,
+    costs: str | Path | None = None,
+    require_fast: bool = False,
     keep_dead_channels: bool = False,
     progress: Progress | None = None,
 ) -> Library:
@@ -154,6 +159,8 @@ def compile(
 
     numerics: "onnx" rounds once, as ONNX Runtime does on QDQ models; "tflite" rounds twice, as TFLite Micro's reference kernels.
     optimize: "balanced" takes the fastest kernels that store no more bytes of weights than the model has, "speed" any, "size" the portable ones.
+    flash: at most so many bytes of code and constants; the fewest instructions within them are chosen. costs: a table made by `midge tune`.
+    require_fast: refuse to compile if a layer is left to a portable kernel although the target has features for a faster one.
     keep_dead_channels: compute channels, too, that no output can depend on; they are left out otherwise, without changing any output.
     io: "quantized" ports take the integers of the network, "model" ports the element types the model declares.
     name: of the library and prefix of its C symbols; by default made from the model's file name.
@@ -170,8 +177,24 @@ def compile(
     digest, dead = digest_of(graph), None
     if not keep_dead_channels:
         graph, dead = eliminate_dead_channels(graph)
-    library_name = c_identifier(name or graph.name)
-    return Library(graph, place(lower(graph, machine, library_name, digest, optimize)), dead)
+    graph.name = c_identifier(name or graph.name)
+    choice = Choice(optimize, load_costs(target, None if costs is None else Path(costs)), flash, require_fast=require_fast)
+    return Library(graph, place(lower(graph, machine, graph.name, digest, choice)), dead)
 
 
-__all__ = ["Library", "compile", "quantize", "quantized_graph"]
+def tune(model: Model, *, target: str, costs: str | Path | None = None, keep_dead_channels: bool = False, progress: Progress | None = None, **options: Any) -> Costs:
+    """Measure, under QEMU, every kernel on every layer of a model whose shape the table does not know; `costs` is a file made before.
+
+    Other options are those of quantized_graph. The result has what that file has and what was measured now.
+
+    Raises: as compile; ToolMissing without cross compiler and emulator.
+    """
+    graph = integerize(quantized_graph(model, **options))
+    graph = graph if keep_dead_channels else eliminate_dead_channels(graph)[0]
+    found = measure(graph, get_target(target), load_costs(target, None if costs is None else Path(costs)), progress)
+    for kernel, shape, instructions in [] if costs is None else read(Path(costs).read_text("utf-8"), str(costs)):
+        found.add(kernel, shape, instructions)
+    return found
+
+
+__all__ = ["Library", "compile", "quantize", "quantized_graph", "tune"]

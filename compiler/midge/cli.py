@@ -178,6 +178,27 @@ def _verify(directory: Path, on: str, target: str | None, data: str | None, samp
 
 
 @main.command()
+@click.argument("model")
+@click.option("--target", type=click.Choice(list(TARGETS)), default="cortex-m4", show_default=True, help="Which core to emulate.")
+@click.option("-o", "--output", required=True, metavar="CSV", help="Table to write; one that is there is added to.")
+@with_options(*CALIBRATION, *SHAPES)
+def tune(model: str, target: str, output: str, **options: Any) -> None:
+    """Measure every kernel on the layers of MODEL under QEMU, for shapes that midge has no figures for.
+
+    \b
+    midge tune kws_int8.onnx --target cortex-m4 -o costs.csv
+    midge compile kws_int8.onnx --target cortex-m4 --costs costs.csv -o kws_lib
+    """
+    from midge import api
+
+    known = output if Path(output).is_file() else None
+    with progress_bar("measuring kernels", show=True) as progress:
+        costs = api.tune(model, target=target, costs=known, progress=progress, **only_given(options))
+    write_file(Path(output), costs.text().encode())
+    click.echo(f"{output}: {sum(len(shapes) for shapes in costs.rows.values())} rows, instructions under QEMU on {target}")
+
+
+@main.command()
 @JSON
 def targets(as_json: bool) -> None:
     """List what midge compiles for, and which compilers and emulators are installed.

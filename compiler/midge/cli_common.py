@@ -74,6 +74,9 @@ COMPILE = (
         type=click.Choice(["size", "balanced", "speed"]),
         help="Take portable kernels only (size), the fastest that store no more weights than the model has (balanced, the default), or any (speed).",
     ),
+    click.option("--flash", type=int, metavar="BYTES", help="Choose kernels that keep code and constants within so many bytes."),
+    click.option("--costs", metavar="CSV", help="Measured costs of kernels, made by `midge tune`, to choose by."),
+    click.option("--require-fast", is_flag=True, default=None, help="Fail if a layer is left to a portable kernel on a core that has better."),
     click.option("--keep-dead-channels", is_flag=True, default=None, help="Compute channels, too, that no output can depend on."),
     click.option("--io", type=click.Choice(["quantized", "model"]), help="Ports take the network's integers (quantized) or the model's own types."),
 )

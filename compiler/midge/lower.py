@@ -3,23 +3,49 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import midge.ops  # noqa: F401  (registers every operator)
+from midge.costs import Costs, Shape, load_code_sizes
 from midge.errors import IRError, Unsupported
-from midge.ir import DType, Graph, TensorType
+from midge.ir import Graph, TensorType
 from midge.ops.lowering import Lowering
-from midge.program import Buffer, Port, Program
+from midge.program import Port, Program, Routine
+from midge.select import Candidate, select
 from midge.targets import Target
 
-INTEGER = (DType.S8, DType.U8)
+UNMEASURED = 1000  # bytes of code of a kernel that the table does not have
 
 
-def lower(graph: Graph, target: Target, name: str, digest: str, optimize: str = "balanced") -> Program:
+@dataclass(frozen=True)
+class Choice:
+    """How kernels are chosen: the objective ("size", "balanced" or "speed"), measured costs, a budget of flash in bytes, a variant to take
+    wherever it is accepted (for measuring it), and whether a refusal of every fast kernel is an error."""
+
+    optimize: str = "balanced"
+    costs: Costs = field(default_factory=Costs)
+    flash: int | None = None
+    prefer: str = ""
+    require_fast: bool = False
+
+
+def lower(graph: Graph, target: Target, name: str, digest: str, choice: Choice | None = None) -> Program:
     """The Program of a canonical, fully quantized Graph, not yet placed (see midge.schedule.place).
 
-    Raises: Unsupported listing what no kernel serves, IRError if the Graph breaks its rules.
+    Raises: Unsupported listing what no kernel serves or what does not fit in the budget, IRError if the Graph breaks its rules.
     """
-    program = Program(name, graph.numerics, target.name, digest, optimize)
-    ctx = Lowering(graph, program, target.features, optimize)
+    choice = choice or Choice()
+    ctx = _lower(graph, target, name, digest, choice, {})
+    if choice.flash is not None:
+        ctx = _lower(graph, target, name, digest, choice, within_flash(ctx, choice.flash, load_code_sizes(target.name)))
+    if choice.require_fast:
+        _refuse_slow(ctx)
+    return ctx.program
+
+
+def _lower(graph: Graph, target: Target, name: str, digest: str, choice: Choice, decided: dict[int, str]) -> Lowering:
+    program = Program(name, graph.numerics, target.name, digest, choice.optimize)
+    ctx = Lowering(graph, program, target.features, choice.optimize, choice.costs, choice.prefer, decided)
     for value in graph.inputs:
         ctx.buffer(value)
     refused: list[str] = []
@@ -38,7 +64,46 @@ def lower(graph: Graph, target: Target, name: str, digest: str, optimize: str = 
     program.inputs = [_port(ctx, graph, value, value) for value in graph.inputs]
     program.outputs = [_port(ctx, graph, value, public) for value, public in zip(graph.outputs, output_names(graph), strict=True)]
     _outputs_are_distinct(program)
-    return program
+    return ctx
+
+
+def offers(graph: Graph, target: Target) -> dict[int, tuple[tuple[str, ...], Shape | None]]:
+    """For each layer with a choice of kernels: the names of the variants that serve it, and its shape in the table of costs."""
+    ctx = _lower(graph, target, "offers", "", Choice("speed"), {})
+    return {layer: (tuple(variant.name for variant in offered.accepted), offered.shape) for layer, offered in ctx.options.items()}
+
+
+def within_flash(ctx: Lowering, budget: int, code: dict[str, int]) -> dict[int, str]:
+    """The variant of each layer that keeps code and constants within `budget` bytes at the fewest instructions. Code of kernels that
+    were not measured counts as UNMEASURED bytes, a routine as four bytes a line."""
+    program, layers, sizes, own = ctx.program, {}, dict[str, int](), 0
+    for layer, offered in ctx.options.items():
+        found = []
+        for order, variant in enumerate(offered.accepted):
+            packed = variant.pack(offered.geometry)
+            routines = {r.symbol: 4 * len(r.lines) for r in packed.values() if isinstance(r, Routine)}
+            symbols = {symbol: code.get(symbol, UNMEASURED) for symbol in variant.kernel.symbols(program.numerics)}
+            sizes |= routines | symbols
+            nbytes = sum(data.nbytes for data in packed.values() if not isinstance(data, Routine))
+            estimate = ctx.costs.estimate(variant.name, offered.shape) if offered.shape else None
+            found.append(Candidate(variant.name, estimate.instructions if estimate else order, nbytes, frozenset(routines | symbols)))
+            own += nbytes if variant is offered.taken else 0
+        layers[layer] = found
+    chosen = {symbol for found in layers.values() for c in found for symbol in c.units}
+    others = {symbol for call in program.calls for symbol in call.kernel.symbols(program.numerics)} - chosen
+    fixed = program.weight_nbytes - own + sum(code.get(symbol, UNMEASURED) for symbol in others)
+    return select(layers, sizes, fixed, budget).names
+
+
+def _refuse_slow(ctx: Lowering) -> None:
+    """Raises: Unsupported naming each layer that no kernel of the target's own serves, and why."""
+    slow = []
+    for call in ctx.program.calls:
+        reasons = [reason for reason in call.refused if "instructions" not in reason]
+        if reasons and not call.kernel.features:
+            slow.append(f"layer {call.layer} '{call.name}': {'; '.join(reasons)}")
+    if slow:
+        raise Unsupported("--require-fast: these layers run on portable kernels:\n" + "\n".join(slow))
 
 
 def output_names(graph: Graph) -> list[str]:
@@ -55,11 +120,6 @@ def _outputs_are_distinct(program: Program) -> None:
     used = [port.buffer for port in program.inputs + program.outputs]
     if len(set(used)) != len(used):
         raise IRError(f"ports share buffers: {used}; the edges pass must copy them apart")
-
-
-def buffer_bytes(buffer: Buffer) -> int:
-    """Bytes of a buffer rounded up to its alignment."""
-    return -(-buffer.nbytes // buffer.align) * buffer.align
 
 
 def describe(kind: str, types: list[TensorType], out: list[TensorType]) -> str:

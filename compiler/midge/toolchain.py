@@ -200,3 +200,13 @@ def function_at(path: Path, address: int) -> str | None:
             if symbol["st_info"]["type"] == "STT_FUNC" and start <= (address & ~1) < start + max(symbol["st_size"], 2):
                 return str(symbol.name)
     return None
+
+
+def function_sizes(path: Path) -> dict[str, int]:
+    """Bytes of each global function of an ELF object, what was inlined into it included."""
+    with path.open("rb") as file:
+        table = ELFFile(file).get_section_by_name(".symtab")
+        if not isinstance(table, SymbolTableSection):
+            return {}
+        found = (symbol for symbol in table.iter_symbols() if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_info"]["bind"] == "STB_GLOBAL")
+        return {symbol.name: int(symbol["st_size"]) for symbol in found}

@@ -10,15 +10,16 @@ Source: ARM DDI 0403, Armv7-M Architecture Reference Manual (SMLAD, SMMLA, SMMLA
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from midge.fixedpoint import requantize
 from midge.ir import Array
 from midge.program import Routine
 
 UNROLLED = 24  # groups of four taps in a loop body, at most
-STACK = 52  # nine registers and four words
+STACK = 56  # nine registers and five words
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,25 @@ class Gemm:
         """Taps, rounded up to four."""
         return -(-int(self.weights.shape[1]) // 4) * 4
 
+    def settled(self, numerics: str) -> Gemm:
+        """The same outputs, with nothing left of channels that are constant: no weights, and a bias that leaves room for every bound below."""
+        weights = self.weights.astype(np.int64)
+        low = self.bias + np.minimum(-128 * weights, 127 * weights).sum(1)
+        high = self.bias + np.maximum(-128 * weights, 127 * weights).sum(1)
+        least, most = (np.clip(requantize(acc, self.multiplier, self.shift, numerics) + self.zero_point, -128, 127) for acc in (low, high))
+        constant = (least == most) & (np.maximum(np.abs(low), np.abs(high)) < 1 << 31)
+        return replace(
+            self,
+            weights=np.where(constant[:, None], 0, self.weights),
+            bias=np.where(constant, 4 * (least - self.zero_point), self.bias),
+            multiplier=np.where(constant, 1 << 30, self.multiplier),  # with a shift of -1: a quarter
+            shift=np.where(constant, -1, self.shift),
+        )
+
+    def reordered(self, taps: list[int]) -> Gemm:
+        """With the taps in another order."""
+        return replace(self, weights=self.weights[:, taps])
+
     def refuses(self) -> str:
         """Why requantization in three instructions is not exact here, '' if it is."""
         if (self.shift > -1).any():
@@ -50,94 +70,94 @@ class Gemm:
 
     def refuses_packing(self) -> str:
         """Why two weights do not share a lane, '' if they do."""
-        weights = _even(self.weights).astype(np.int64)
+        weights = even(self.weights).astype(np.int64)
         low, high = weights[0::2], weights[1::2]
         if ((high == -128) & (low < 0)).any():
             return "a weight of -128 stands over a negative one"
-        reach = np.abs(_even(self.bias)[1::2]) + 128 * np.abs(high).sum(1)
+        reach = np.abs(even(self.bias)[1::2]) + 128 * np.abs(high).sum(1)
         if reach.max(initial=0) >= 1 << 23:
             return f"an accumulator may reach {int(reach.max())}, 2**23 is too much for packed weights"
-        if (np.abs(_even(self.bias)[0::2]) + 128 * np.abs(low).sum(1)).max(initial=0) >= 1 << 30:
+        if (np.abs(even(self.bias)[0::2]) + 128 * np.abs(low).sum(1)).max(initial=0) >= 1 << 30:
             return "the lower accumulator may pass 2**30"
         return ""
 
     def stream(self, packed: bool) -> Array:
         """The int32 words that the routine walks, header included."""
-        weights = np.zeros((len(_even(self.weights)), self.depth), np.int64)
+        weights = np.zeros((len(even(self.weights)), self.depth), np.int64)
         weights[: len(self.weights), : self.weights.shape[1]] = self.weights
-        weights = weights[:, _interleaved(self.depth)]
-        bias = _even(self.bias).astype(np.int64)
-        n = -_even(self.shift, -1).astype(np.int64)
+        weights = weights[:, interleaved(self.depth)]
+        bias = even(self.bias).astype(np.int64)
+        n = -even(self.shift, -1).astype(np.int64)
         rounding = (np.int64(self.zero_point) << n) + (np.int64(1) << (n - 1))
-        requantize = np.stack([_even(self.multiplier).astype(np.int64), rounding, n], 1)
+        requantize = np.stack([even(self.multiplier).astype(np.int64), rounding, n], 1)
         words: list[Array] = []
         for c in range(0, len(weights), 2):
             if packed:
                 words.append(np.array([bias[c], bias[c], 256 * bias[c + 1] + bias[c], 256 * bias[c + 1] + bias[c]]))
-                words.append(_pairs(256 * weights[c + 1] + weights[c]))
+                words.append(pairs(256 * weights[c + 1] + weights[c]))
             else:
                 words.append(2 * np.array([bias[c], bias[c], bias[c + 1], bias[c + 1]]))
-                words.append(np.stack([_pairs(2 * weights[c]), _pairs(2 * weights[c + 1])], 1).reshape(-1))
+                words.append(np.stack([pairs(2 * weights[c]), pairs(2 * weights[c + 1])], 1).reshape(-1))
             words.append(requantize[c : c + 2].reshape(-1))
         body = np.concatenate(words)
-        return _int32(np.concatenate([[4 * len(body), self.depth], body]))
+        return int32_words(np.concatenate([[4 * len(body), self.depth], body]))
 
 
-def _even(data: Array, fill: int = 0) -> Array:
+def even(data: Array, fill: int = 0) -> Array:
     """Channels padded to an even number."""
     missing = len(data) % 2
     return np.concatenate([data, np.full((missing, *data.shape[1:]), fill, data.dtype)])
 
 
-def _interleaved(depth: int) -> list[int]:
+def interleaved(depth: int) -> list[int]:
     """Taps in the order their pairs are multiplied: 0, 2, 1, 3, 4, 6, 5, 7..."""
     return [k + i for k in range(0, depth, 4) for i in (0, 2, 1, 3)]
 
 
-def _pairs(values: Array) -> Array:
+def pairs(values: Array) -> Array:
     """Two int16 a word, the first in the low half."""
     return (values[0::2] & 0xFFFF) | ((values[1::2] & 0xFFFF) << 16)
 
 
-def _int32(words: Array) -> Array:
+def int32_words(words: Array) -> Array:
     return (words.astype(np.int64) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
 
 
+def unrolled(steps: int) -> tuple[int, int]:
+    """(steps in the loop's body, steps after the loop): as few rounds as UNROLLED allows, whatever divides `steps`."""
+    rounds = -(-steps // UNROLLED)
+    return steps // rounds, steps % rounds
+
+
 def gemm_routine(depth: int, packed: bool, relu: bool, numerics: str) -> Routine:
-    """The routine for `depth` taps. `relu`: the output's zero_point is -128, so the sign correction of double rounding only moves values that
-    are clamped to -128 anyway."""
+    """The routine for `depth` taps; depths with the same body of a loop share it, the number of rounds comes from the stream. `relu`: the
+    output's zero_point is -128, so the sign correction of double rounding only moves values that are clamped to -128 anyway."""
     kind, twice = "p8" if packed else "i16", numerics == "tflite"
     corrects = twice and not relu
-    symbol = f"midge_gemm_{kind}_{depth}" + ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
+    steps = depth // 4
+    body, tail = unrolled(steps)
+    looped = body + tail != steps
+    name = f"{4 * body}{'n' if looped else ''}{f'_{4 * tail}' if tail else ''}"
+    symbol = f"midge_gemm_{kind}_{name}" + ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
     twin = f"midge_gemm_{kind}_s8" + ("_tflite" if twice else "")
-    return Routine(symbol, twin, "conv2d_dsp", tuple(_lines(depth // 4, packed, twice, corrects)), STACK)
+    return Routine(symbol, twin, "conv2d_dsp", tuple(_lines(body, tail, looped, packed, twice, corrects)), STACK)
 
 
-def _lines(steps: int, packed: bool, twice: bool, corrects: bool) -> list[str]:
-    """r0 acts, r1 stream, r2 out, r3 out_step. Frame: out, end of the stream, acts, out_step, and the end of acts in r14's place if looped."""
-    body = max(u for u in range(1, min(steps, UNROLLED) + 1) if steps % u == 0)
-    looped = body != steps
-    lines = ["push {r4-r11, lr}", "sub sp, #20", "ldr r4, [r1], #8", "sub r5, r1, #4", "add r4, r4, r5", "adds r4, #4"]
-    lines += ["strd r2, r4, [sp]", "strd r0, r3, [sp, #8]"]
+def _lines(body: int, tail: int, looped: bool, packed: bool, twice: bool, corrects: bool) -> list[str]:
+    """r0 acts, r1 stream, r2 and r3 the outputs of both pixels. Frame: both outputs, end of the stream, acts, end of the loop's acts."""
+    steps = _packed_steps if packed else _wide_steps
+    lines = ["push {r4-r11, lr}", "sub sp, #20", "ldrd r4, r5, [r1], #8", "add r4, r4, r1", "strd r2, r3, [sp]", "strd r4, r0, [sp, #8]"]
     if looped:
-        lines += [*_constant("r5", 16 * steps), "add r5, r5, r0", "str r5, [sp, #16]"]
-    lines += ["1:", "ldmia r1!, {r2-r5}"]
+        lines += ["add r5, r0, r5, lsl #2", *([f"sub r5, r5, #{16 * tail}"] if tail else []), "str r5, [sp, #16]"]
+    lines += ["1:", "ldmia r1!, {r2-r5}", *(["2:"] if looped else []), *steps(body)]
     if looped:
-        lines.append("2:")
-    lines += _packed_steps(body) if packed else _wide_steps(body)
-    if looped:
-        lines += ["ldr r6, [sp, #16]", "cmp r0, r6", "bne.w 2b"]
+        lines += ["ldr r6, [sp, #16]", "cmp r0, r6", "bne.w 2b", *steps(tail)]
     if packed:
         lines += ["sub r4, r4, r2", "sub r5, r5, r3", "asr r4, r4, #7", "asr r5, r5, #7", "lsl r2, r2, #1", "lsl r3, r3, #1"]
-    lines += ["ldmia r1!, {r6-r11}", "ldr r12, [sp]", "ldr r0, [sp, #12]", "add r0, r0, r12"]
-    for acc, constants, address in (("r2", 6, "r12"), ("r3", 6, "r0"), ("r4", 9, "r12, #1"), ("r5", 9, "r0, #1")):
-        lines += _finish(acc, constants, address, twice, corrects)
-    return [*lines, "add r12, r12, #2", "str r12, [sp]", "ldrd r6, r0, [sp, #4]", "cmp r1, r6", "bne.w 1b", "add sp, #20", "pop {r4-r11, pc}"]
-
-
-def _constant(register: str, value: int) -> list[str]:
-    high = [f"movt {register}, #{value >> 16}"] if value >> 16 else []
-    return [f"movw {register}, #{value & 0xFFFF}", *high]
+    lines += ["ldmia r1!, {r6-r11}", "ldrd r12, r0, [sp]"]
+    for acc, constants, address in (("r2", 6, "r12"), ("r3", 6, "r0"), ("r4", 9, "r12"), ("r5", 9, "r0")):
+        lines += finish(acc, constants, address, twice, corrects)
+    return [*lines, "strd r12, r0, [sp]", "ldrd r6, r0, [sp, #8]", "cmp r1, r6", "bne.w 1b", "add sp, #20", "pop {r4-r11, pc}"]
 
 
 def _wide_steps(count: int) -> list[str]:
@@ -163,10 +183,10 @@ def _packed_steps(count: int) -> list[str]:
     return lines
 
 
-def _finish(acc: str, constants: int, address: str, twice: bool, corrects: bool) -> list[str]:
-    """Requantize and store: multiplier, C and n are in three registers from r`constants` on."""
+def finish(acc: str, constants: int, address: str, twice: bool, corrects: bool) -> list[str]:
+    """Requantize, store and advance: multiplier, C and n are in three registers from r`constants` on."""
     multiplier, rounding, n = f"r{constants}", f"r{constants + 1}", f"r{constants + 2}"
     lines = [f"{'smmlar' if twice else 'smmla'} lr, {acc}, {multiplier}, {rounding}"]
     if corrects:
         lines.append(f"add lr, lr, {acc}, asr #31")
-    return [*lines, f"asr lr, lr, {n}", "ssat lr, #8, lr", f"strb lr, [{address}]"]
+    return [*lines, f"asr lr, lr, {n}", "ssat lr, #8, lr", f"strb lr, [{address}], #1"]

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import numpy as np
 
+from midge.costs import shape_of
 from midge.errors import Unsupported
 from midge.fixedpoint import activation_range, quantize_multipliers
 from midge.ir import Array, Node, TensorType
-from midge.microkernels.gemm import Gemm, gemm_routine
+from midge.ops import conv_depthwise, conv_dsp, conv_winograd
 from midge.ops.lowering import Lowering, Packed, Variant
 from midge.program import Kernel, Operand
 
@@ -107,10 +107,19 @@ class ConvLayer:
 def lower_conv(ctx: Lowering, node: Node, layer: ConvLayer, sources: list[Operand]) -> None:
     """Choose a kernel for a convolution or dense layer and append the call."""
     params = layer.params
-    variant = ctx.choose(KERNELS, layer)
-    pad_row = ctx.pad_row(layer.types[0].q.z, params["in_channels"])
-    constants = {**variant.pack(layer), "pad_row": pad_row}
-    ctx.call(node, variant.kernel, params, sources, constants, flat=layer.flat, scratch_nbytes=variant.scratch(layer), block=variant.block)
+    variant = ctx.choose(KERNELS, layer, shape_of(params, layer.out.hwc[0] if not layer.flat else 1))
+    constants: dict[str, Packed | str] = dict(variant.pack(layer))
+    if variant.kernel is not conv_dsp.PIXEL:
+        constants["pad_row"] = ctx.pad_row(layer.types[0].q.z, params["in_channels"])
+    scratch, block = variant.scratch(layer), _block(variant, layer)
+    ctx.call(node, variant.kernel, params, sources, constants, flat=layer.flat, scratch_nbytes=scratch, block=block)
+
+
+def _block(variant: Variant, layer: ConvLayer) -> int:
+    """Output rows of a call."""
+    if variant.kernel is conv_depthwise.STRIP:
+        return conv_depthwise.strip_block(layer)
+    return conv_dsp.pairs_block(layer, variant.block) if variant.kernel.family == "conv2d_dsp" else variant.block
 
 
 def pad_blocks(data: Array, groups: int) -> Array:
@@ -148,36 +157,6 @@ def pack_planar(layer: ConvLayer) -> dict[str, Packed]:
     return {**packed, "weights": np.ascontiguousarray(weights.transpose(0, 3, 1, 2, 4))}
 
 
-def gemm_of(layer: ConvLayer) -> Gemm:
-    """The layer as rows of weights over the taps of a window."""
-    multiplier, shift = layer.multipliers
-    return Gemm(layer.weights.reshape(len(layer.weights), -1), layer.folded_bias, multiplier, shift, layer.out.q.z)
-
-
-def pack_pairs(layer: ConvLayer, packed: bool) -> dict[str, Packed]:
-    """midge_conv2d_dsp_constants."""
-    gemm = gemm_of(layer)
-    return {"stream": gemm.stream(packed), "gemm": gemm_routine(gemm.depth, packed, layer.out.q.z == -128, layer.numerics)}
-
-
-def refuses_pairs(layer: ConvLayer) -> str:
-    """Why two pixels by two channels do not serve a layer."""
-    params = layer.params
-    if layer.op.groups > 1 or layer.op.planar:
-        return "grouped" if layer.op.groups > 1 else "the input is NCHW"
-    if params["dilation"] > 1 and params["kernel_width"] > 1:
-        return "dilated in width"
-    if params["out_width"] < 2:
-        return "one pixel a row"
-    if (params["act_min"], params["act_max"]) != (-128, 127):
-        return f"clamped to {params['act_min']}..{params['act_max']}, which int8 saturation does not do"
-    return gemm_of(layer).refuses()
-
-
-def pairs_scratch(layer: ConvLayer) -> int:
-    return 6 * gemm_of(layer).depth + 8 + 2 * (layer.out.hwc[2] + 1)
-
-
 def _not_depthwise(layer: ConvLayer) -> str:
     return "" if layer.depthwise else "groups have more than one input channel"
 
@@ -186,10 +165,10 @@ def _not_planar(layer: ConvLayer) -> str:
     return "" if layer.op.planar else "the input is NHWC"
 
 
-PAIRS = Kernel("midge_conv2d_dsp_s8", "conv2d_dsp", features=frozenset({"dsp"}))
 KERNELS = (
-    Variant(PAIRS, partial(pack_pairs, packed=False), refuses_pairs, pairs_scratch, spends=True),
-    Variant(PAIRS, partial(pack_pairs, packed=True), lambda layer: refuses_pairs(layer) or gemm_of(layer).refuses_packing(), pairs_scratch),
+    *conv_winograd.VARIANTS,
+    *conv_dsp.VARIANTS,
+    *conv_depthwise.VARIANTS,
     Variant(Kernel("midge_conv2d_planar_s8", "conv2d", profiled=True), pack_planar, _not_planar),
     Variant(Kernel("midge_depthwise_s8", "conv2d", profiled=True), pack_depthwise, _not_depthwise),
     Variant(Kernel("midge_conv2d_s8", "conv2d", profiled=True), pack_blocks),

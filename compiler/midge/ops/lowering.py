@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from midge.costs import Costs, Shape
 from midge.errors import IRError
 from midge.ir import Array, DType, Graph, Node
 from midge.program import Buffer, Call, Constant, Kernel, Layer, Operand, Program, Routine, Window
@@ -37,6 +38,21 @@ class Variant:
     block: int = 1
     spends: bool = False
 
+    @property
+    def name(self) -> str:
+        """What tables and messages call it: the kernel without its prefix, `+` if it spends flash."""
+        return self.kernel.symbol.removeprefix("midge_") + ("+" if self.spends else "")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a layer could be lowered to: accepted variants, the geometry they were offered, its shape in the table of costs, and the one taken."""
+
+    accepted: tuple[Variant, ...]
+    geometry: Any
+    shape: Shape | None
+    taken: Variant
+
 
 @dataclass
 class Lowering:
@@ -46,26 +62,55 @@ class Lowering:
     program: Program
     features: frozenset[str] = frozenset()
     optimize: str = "balanced"
+    costs: Costs = field(default_factory=Costs)
+    prefer: str = ""  # a variant to take wherever it is accepted, by name
+    choices: dict[int, str] = field(default_factory=dict)  # layer -> variant decided beforehand
+    options: dict[int, Options] = field(default_factory=dict)  # layer -> what was offered
     refusals: list[str] = field(default_factory=list)  # since the last call was appended
     views: dict[str, str] = field(default_factory=dict)
     pad_rows: dict[int, int] = field(default_factory=dict)  # zero_point -> longest row in bytes
     layer: int = 0
     by_content: dict[tuple[str, bytes], str] = field(default_factory=dict)
 
-    def choose(self, variants: tuple[Variant, ...], geometry: Any) -> Variant:
-        """The first variant whose features the target has and that accepts the geometry. Why better ones were not taken goes to the call."""
-        self.refusals = []
+    def choose(self, variants: tuple[Variant, ...], geometry: Any, shape: Shape | None = None) -> Variant:
+        """The variant to take: of those whose features the target has and that accept the geometry, the cheapest by `costs` for `shape`; without
+        figures the first. Why others were not taken goes to the call."""
+        self.refusals, accepted = [], []
         for variant in variants:
-            missing = variant.kernel.features - self.features
-            reason = f"needs {', '.join(sorted(missing))}" if missing else variant.refuses(geometry)
-            if not reason and variant.spends and self.optimize != "speed":
-                reason = "stores more bytes of weights than the model has"
-            if not reason and variant.kernel.features and self.optimize == "size":
-                reason = "costs more code than the portable kernel"
-            if not reason:
-                return variant
-            self.refusals.append(f"{variant.kernel.symbol}: {reason}")
-        raise IRError(f"no kernel serves {geometry}")
+            reason = self.refusal(variant, geometry)
+            if reason:
+                self.refusals.append(f"{variant.name}: {reason}")
+            else:
+                accepted.append(variant)
+        if not accepted:
+            raise IRError(f"no kernel serves {geometry}")
+        wanted = [variant for variant in accepted if variant.name == self.prefer]
+        taken = wanted[0] if wanted else self._cheapest(accepted, shape)
+        self.options[self.layer] = Options(tuple(accepted), geometry, shape, taken)
+        return taken
+
+    def refusal(self, variant: Variant, geometry: Any) -> str:
+        """Why a variant may not serve a geometry here, '' if it may."""
+        missing = variant.kernel.features - self.features
+        if missing:
+            return f"needs {', '.join(sorted(missing))}"
+        if variant.spends and self.optimize != "speed":
+            return "stores more bytes of weights than the model has"
+        if variant.kernel.features and self.optimize == "size":
+            return "costs more code than the portable kernel"
+        return variant.refuses(geometry)
+
+    def _cheapest(self, accepted: list[Variant], shape: Shape | None) -> Variant:
+        chosen = self.choices.get(self.layer)
+        if chosen is not None:
+            return next(variant for variant in accepted if variant.name == chosen)
+        found = [self.costs.estimate(variant.name, shape) for variant in accepted] if shape else []
+        if any(estimate is None for estimate in found) or not found:
+            return accepted[0]
+        counts = [estimate.instructions for estimate in found if estimate is not None]
+        best = int(np.argmin(counts))
+        self.refusals += [f"{v.name}: about {count:,} instructions" for v, count in zip(accepted, counts, strict=True) if v is not accepted[best]]
+        return accepted[best]
 
     def alias(self, value: str, source: str) -> None:
         """`value` is the same bytes as `source` (a reshape): no call, no buffer."""

@@ -51,7 +51,7 @@ JUMPS = frozenset({Kind.BRANCH, Kind.CALL, Kind.INDIRECT, Kind.LOOP})
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction as disassembled. count: registers of a load or store multiple (words; quadwords if of vectors)."""
+    """One instruction as disassembled. count: words of a load or store multiple."""
 
     kind: Kind
     count: int = 1
@@ -76,7 +76,7 @@ _PATTERNS: tuple[tuple[str, Kind], ...] = (
     (_MULTIPLY, Kind.MULTIPLY),
     (_DSP_MAC, Kind.MAC),
 )
-_VECTOR_MAC = re.compile(r"v(r?ml[as]l?dav\w*|ml[as]v?\w*|q?r?d?ml[as]\w*|mul\w*|q?r?d?mul\w*|fm[as]\w*)\Z")
+_VECTOR_MAC = re.compile(r"v(\w*m(ul|la|ls)\w*|fm[as])\Z")
 _SUFFIX = re.compile(r"(eq|ne|cs|cc|hs|lo|mi|pl|vs|vc|hi|ls|ge|lt|gt|le)\Z")
 _REGISTER = re.compile(r"\b(r\d+|s\d+|d\d+|q\d+|sl|fp|ip|sp|lr|pc|sb)\b")
 _NO_RESULT = frozenset({"cmp", "cmn", "tst", "teq"})
@@ -93,18 +93,19 @@ def _kind(name: str, operands: str) -> Kind:
 
 
 def _vector_kind(name: str, operands: str) -> Kind:
-    """VLDM, VPUSH and the like of the FPU count as load multiple; with q registers or a single s register they do not."""
+    """Of the FPU and of MVE; moving a single s or d register counts as a word, a list of them as a multiple."""
     stem = name.partition(".")[0]
-    if re.match(r"v(ld|st|pop|push)", stem):
-        if stem in ("vldr", "vstr", "vldm", "vstm", "vldmia", "vstmia", "vldmdb", "vstmdb", "vpop", "vpush") and "q" not in operands and "{d" not in operands:
-            single = "{" not in operands
-            return (Kind.LOAD if single else Kind.LOADS) if stem[1] == "l" or stem == "vpop" else (Kind.STORE if single else Kind.STORES)
-        return Kind.VECTOR_MEMORY
+    if re.match(r"v(ldm|pop)", stem):
+        return Kind.LOADS
+    if re.match(r"v(stm|push)", stem):
+        return Kind.STORES
+    if re.match(r"v(ld|st)", stem):
+        return Kind.VECTOR_MEMORY if "q" in operands else Kind.LOAD if stem == "vldr" else Kind.STORE
     if re.search(r"\bq\d", operands):
         return Kind.VECTOR_MAC if _VECTOR_MAC.match(stem) else Kind.VECTOR_ALU
     if stem in ("vdiv", "vsqrt"):
         return Kind.FLOAT_DIVIDE
-    return Kind.FLOAT_MAC if re.fullmatch(r"v(n?ml[as]|f?n?m[as])", stem) else Kind.FLOAT
+    return Kind.FLOAT_MAC if re.fullmatch(r"v(nml|ml|fm|fnm)[as]", stem) else Kind.FLOAT
 
 
 def parse_instruction(name: str, operands: str = "") -> Instruction:
@@ -113,37 +114,36 @@ def parse_instruction(name: str, operands: str = "") -> Instruction:
     operands = operands.partition("@")[0].partition(";")[0].strip()
     kind = _kind(name, operands)
     listed = re.search(r"\{(.*?)\}", operands)
-    count = _registers_listed(listed[1]) if listed else 2 if kind in (Kind.LOADS, Kind.STORES) else 1
-    if kind is Kind.VECTOR_MEMORY and listed and "d" in listed[1]:
-        count = -(-count // 2)
-    first, _, rest = operands.partition(",")
-    stores = kind in (Kind.STORE, Kind.STORES, Kind.BRANCH, Kind.CALL, Kind.INDIRECT, Kind.LOOP) or name in _NO_RESULT
-    names = _REGISTER.findall(operands if stores else rest)
-    if kind in (Kind.MAC, Kind.LONG, Kind.VECTOR_MAC, Kind.FLOAT_MAC) or name == "movt" or name.startswith("bfi"):
-        names += _REGISTER.findall(first)
-    writes = frozenset() if stores else frozenset(_REGISTER.findall(first) if listed is None else _REGISTER.findall(listed[1]))
-    loads_pc = kind in (Kind.LOADS, Kind.LOAD) and "pc" in writes
-    return Instruction(kind, count, frozenset(names), writes, loads_pc)
+    multiple = kind in (Kind.LOADS, Kind.STORES)
+    count = 1 if not multiple else _words_listed(listed[1]) if listed else 2  # LDRD and STRD have no list
+    fields = [field.strip() for field in operands.split(",")]
+    results = 0 if kind in JUMPS or kind in (Kind.STORE, Kind.STORES) or name in _NO_RESULT else 2 if kind is Kind.LONG else 1
+    first, rest = ",".join(fields[:results]), ",".join(fields[results:])
+    accumulates = kind in (Kind.MAC, Kind.LONG, Kind.VECTOR_MAC, Kind.FLOAT_MAC) or name.startswith(("movt", "bfi"))
+    reads = _REGISTER.findall(operands if multiple or accumulates else rest)
+    writes = _REGISTER.findall(listed[1] if kind is Kind.LOADS and listed else first)
+    return Instruction(kind, count, frozenset(reads), frozenset(writes), kind in (Kind.LOAD, Kind.LOADS) and "pc" in writes)
 
 
-def _registers_listed(text: str) -> int:
-    """Registers of a list such as 'r4, r5, lr' or 'd8-d15'."""
+def _words_listed(text: str) -> int:
+    """Words in a list of registers such as 'r4, r5, lr' or 'd8-d15'."""
     count = 0
     for item in text.split(","):
         low, _, high = item.strip().partition("-")
-        digits = [re.sub(r"\D", "", end) for end in (low, high)]
-        count += int(digits[1]) - int(digits[0]) + 1 if all(digits) else 1
+        last = high or low
+        span = int(last[1:]) - int(low[1:]) + 1 if high else 1
+        count += span * {"d": 2, "q": 4}.get(low[0], 1)
     return count
 
 
 @dataclass(frozen=True)
 class Core:
-    """Cycles of one core. costs: by kind, 1 if not named. per_register, of load and store multiple, beside one cycle. jump, call, indirect: what a taken
+    """Cycles of one core. costs: by kind, 1 if not named. per_word, of a load or store multiple, beside one cycle. jump, call, indirect: what a taken
     branch costs beside its own cycle; pop_pc: likewise. load_run: loads and stores that follow each other share their address phase, so one cycle is lost
     per group of loads; otherwise load_use cycles are lost where the next instruction needs the value. width: instructions that may issue together."""
 
     costs: dict[Kind, float] = field(default_factory=dict)
-    per_register: float = 1.0
+    per_word: float = 1.0
     jump: float = 1.0
     call: float = 1.0
     indirect: float = 2.0
@@ -182,28 +182,28 @@ CORES: dict[str, Core] = {
     "cortex-m33": replace(_M4, load_run=False, load_use=1.0, assumptions="no table is published: as the M4, but LDR 1 and a stall of 1 if the next uses it; no dual issue"),
     "cortex-m7": Core(
         {Kind.DIVIDE: 7, Kind.FLOAT_DIVIDE: 14},
-        per_register=0.5,
+        per_word=0.5,
         jump=0.0,
         call=0.0,
         indirect=2.0,
         pop_pc=2.0,
         load_use=1.0,
         width=2,
-        assumptions="no table is published: two independent instructions a cycle, one of them a load or store, a multiply or a branch; LDM two registers a cycle; "
+        assumptions="no table is published: two independent instructions a cycle, one of them a load or store, a multiply or a branch; LDM two words a cycle; "
         "a stall of 1 behind a load; branches predicted; caches or TCM always hit",
     ),
     "cortex-m55": Core(
         {Kind.DIVIDE: 7, Kind.FLOAT_DIVIDE: 14, Kind.VECTOR_MEMORY: 2, Kind.VECTOR_MAC: 2, Kind.VECTOR_ALU: 2},
+        per_word=0.5,
         jump=2.0,
         call=2.0,
         indirect=3.0,
         pop_pc=3.0,
         load_use=1.0,
         assumptions="no table is published: one instruction a cycle; a vector instruction takes 2, or 1 behind a vector instruction of another kind (load or store, "
-        "multiply, other); loop ends are free; taken branch 3; TCM",
+        "multiply, other); LDM and VLDM two words a cycle; loop ends are free; taken branch 3; TCM",
     ),
 }
-CORES["cortex-m85"] = replace(CORES["cortex-m55"], assumptions="as the M55, of which it is the faster successor")
 
 
 def core_of(target: str) -> Core:
@@ -218,18 +218,14 @@ def core_of(target: str) -> Core:
 
 def estimate_run(core: Core, instructions: Sequence[Instruction]) -> float:
     """Cycles of a straight run of instructions, executed once and not left by a jump."""
-    total, skip = 0.0, False
-    for index, instruction in enumerate(instructions):
-        before = instructions[index - 1] if index else None
-        after = instructions[index + 1] if index + 1 < len(instructions) else None
-        if skip:  # issued together with the one before
-            skip = False
-            total += _stall(core, instruction, after)
-            continue
-        total += _own_cycles(core, instruction, before)
-        skip = core.width == 2 and after is not None and _together(instruction, after)
-        if not skip:
-            total += _stall(core, instruction, after)
+    total, index = 0.0, 0
+    while index < len(instructions):
+        pair = core.width == 2 and index + 1 < len(instructions) and _together(*instructions[index : index + 2])
+        issued = instructions[index : index + 1 + pair]
+        total += _own_cycles(core, issued[0], instructions[index - 1] if index else None)
+        index += len(issued)
+        after = instructions[index] if index < len(instructions) else None
+        total += max(_stall(core, instruction, after) for instruction in issued)
     return total
 
 
@@ -244,11 +240,11 @@ def estimate_jump(core: Core, last: Instruction) -> float:
 def _own_cycles(core: Core, instruction: Instruction, before: Instruction | None) -> float:
     kind = instruction.kind
     if kind in (Kind.LOADS, Kind.STORES):
-        return 1.0 + core.per_register * instruction.count
+        return 1.0 + core.per_word * instruction.count
     cost = core.costs.get(kind, 1.0)
     if kind in VECTOR:
         overlap = 1.0 if before is not None and before.kind in VECTOR and before.kind is not kind else 0.0
-        return cost * instruction.count - overlap
+        return cost - overlap
     return cost
 
 

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dense layers on the DSP extension: one pixel by four channels, from packed weights (p8) or int16 ones, see midge.microkernels.gemm.
+
+The layout of acts and stream is in kernels/dense_dsp.h.
+
+Source: ARM DDI 0403, Armv7-M Architecture Reference Manual (SMLAD, SMMLA, SMMLAR, SXTB16, SSAT).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from midge.ir import Array
+from midge.microkernels.gemm import Gemm, finish, int32_words, interleaved, pairs
+from midge.program import Routine
+
+UNROLLED = 8  # groups of eight taps in a loop body, at most
+STACK = 52  # nine registers and four words
+
+
+def dense_stream(gemm: Gemm, packed: bool) -> Array:
+    """The int32 words that the routine walks, header included; channels are filled up to a multiple of four."""
+    count, depth = -(-len(gemm.weights) // 4) * 4, gemm.depth
+    weights = np.zeros((count, depth), np.int64)
+    weights[: len(gemm.weights), : gemm.weights.shape[1]] = gemm.weights
+    weights = weights[:, interleaved(depth)]
+    missing = count - len(gemm.weights)
+    bias, multiplier = np.pad(gemm.bias.astype(np.int64), (0, missing)), np.pad(gemm.multiplier.astype(np.int64), (0, missing))
+    n = np.pad(-gemm.shift.astype(np.int64), (0, missing), constant_values=1)
+    requantize = np.stack([multiplier, (np.int64(gemm.zero_point) << n) + (np.int64(1) << (n - 1)), n], 1)
+    words: list[Array] = []
+    for c in range(0, count, 4):
+        b, w = bias[c : c + 4], weights[c : c + 4]
+        if packed:
+            words.append(np.array([b[0], 256 * b[1] + b[0], b[2], 256 * b[3] + b[2]]))
+            words.append(np.stack([pairs(256 * w[1] + w[0]), pairs(256 * w[3] + w[2])], 1).reshape(-1))
+        else:
+            words.append(2 * b)
+            words.append(np.stack([pairs(2 * channel) for channel in w], 1).reshape(-1))
+        words.append(requantize[c : c + 4].reshape(-1))
+    body = np.concatenate(words)
+    return int32_words(np.concatenate([[4 * len(body), depth], body]))
+
+
+def dense_routine(depth: int, packed: bool, relu: bool, numerics: str) -> Routine:
+    """The routine for `depth` taps, shared by all depths that are whole numbers of its loop's body. `relu` as in gemm_routine."""
+    twice = numerics == "tflite"
+    eights, half = divmod(depth, 8)
+    body = max((u for u in range(1, UNROLLED + 1) if eights % u == 0), default=0) if eights else 0
+    name = "_".join(str(n) for n in (8 * body, 4 if half else 0) if n)
+    symbol = f"midge_dense_{'p8' if packed else 'i16'}_{name}" + ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
+    twin = f"midge_dense_{'p8' if packed else 'i16'}_s8" + ("_tflite" if twice else "")
+    return Routine(symbol, twin, "dense_dsp", tuple(_lines(body, bool(half), packed, twice, twice and not relu)), STACK)
+
+
+def _lines(body: int, half: bool, packed: bool, twice: bool, corrects: bool) -> list[str]:
+    """r0 acts, r1 stream, r2 out. Frame: end of the loop's acts, end of the stream, acts, out."""
+    steps = _packed_steps if packed else _wide_steps
+    lines = ["push {r4-r11, lr}", "sub sp, #16", "ldrd r4, r5, [r1], #8", "add r4, r4, r1", "add r5, r0, r5, lsl #1"]
+    lines += ["sub r5, r5, #8"] if half else []
+    lines += ["strd r5, r4, [sp]", "strd r0, r2, [sp, #8]", "1:", "ldmia r1!, {r2-r5}"]
+    if body:
+        lines += ["2:"]
+        for _ in range(body):
+            lines += ["ldmia r0!, {r6-r9}", *steps(("r6", "r7", "r8", "r9"))]
+        lines += ["ldr r6, [sp]", "cmp r0, r6", "bne.w 2b"]
+    lines += ["ldmia r0!, {r6, r7}", *steps(("r6", "r7"))] if half else []
+    if packed:
+        lines += ["sub r3, r3, r2", "sub r5, r5, r4", "asr r3, r3, #7", "asr r5, r5, #7", "lsl r2, r2, #1", "lsl r4, r4, #1"]
+    lines.append("ldrd r0, r12, [sp, #8]")
+    for acc0, acc1 in (("r2", "r3"), ("r4", "r5")):
+        lines.append("ldmia r1!, {r6-r11}")
+        lines += finish(acc0, 6, "r12", twice, corrects) + finish(acc1, 9, "r12", twice, corrects)
+    return [*lines, "ldr r6, [sp, #4]", "str r12, [sp, #12]", "cmp r1, r6", "bne.w 1b", "add sp, #16", "pop {r4-r11, pc}"]
+
+
+def _wide_steps(acts: tuple[str, ...]) -> list[str]:
+    """r2 to r5 are the accumulators of the four channels."""
+    lines = []
+    for act in acts:
+        lines.append("ldmia r1!, {r10-r12, lr}")
+        lines += [f"smlad {acc}, {act}, {weight}, {acc}" for acc, weight in (("r2", "r10"), ("r3", "r11"), ("r4", "r12"), ("r5", "lr"))]
+    return lines
+
+
+def _packed_steps(acts: tuple[str, ...]) -> list[str]:
+    """r3 and r5 take both channels of a lane, r2 and r4 the lower one."""
+    lines = []
+    for act0, act1 in zip(acts[0::2], acts[1::2], strict=True):
+        lines.append("ldmia r1!, {r10-r12, lr}")
+        for act, word0, word1 in ((act0, "r10", "r11"), (act1, "r12", "lr")):
+            lines += [f"smlad r3, {act}, {word0}, r3", f"sxtb16 {word0}, {word0}", f"smlad r5, {act}, {word1}, r5", f"sxtb16 {word1}, {word1}"]
+            lines += [f"smlad r2, {act}, {word0}, r2", f"smlad r4, {act}, {word1}, r4"]
+    return lines

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bytes of two pixels to pairs of int16, as midge.microkernels.gemm reads them. The layout is in kernels/conv2d_dsp.h, where the twins are.
+
+Source: ARM DDI 0403, Armv7-M Architecture Reference Manual (SXTB16; LDR takes any address, LDM multiples of four).
+"""
+
+from __future__ import annotations
+
+from midge.program import Routine
+
+UNROLLED = 12  # groups of four taps of one run that a routine spells out, at most
+SPELLED = 24  # groups of all runs together, beyond that there is a loop over runs
+
+
+def unpack_routine(kernel_height: int, run: int, aligned: bool) -> Routine:
+    """Windows of kernel_height runs of `run` bytes. r0 first_rows, r1 second_rows, r2 acts, r3 first_offset; the second offset is on the stack.
+    `aligned` runs are read by twos of words. Frame: end of first_rows, end of a run."""
+    fours, left = divmod(run, 4)
+    looped = not left and kernel_height > 1 and kernel_height * min(fours, UNROLLED) > SPELLED
+    lines = ["push {r4-r11, lr}", "sub sp, #8"]
+    if looped:
+        lines += [f"add r4, r0, #{4 * kernel_height}", "str r4, [sp]"]
+    for ky in range(1 if looped else kernel_height):
+        lines += ["1:", "ldr r4, [r0], #4", "ldr r5, [r1], #4", "ldr lr, [sp, #44]", "add r4, r4, r3", "add r5, r5, lr"]
+        lines += _run(fours, aligned)
+        for k in range(left):
+            place = 16 * (kernel_height - ky - 1) * fours + _place(ky * left + k)
+            lines += [f"ldrsb r6, [r4, #{k}]", f"ldrsb r7, [r5, #{k}]", f"strh r6, [r2, #{place}]", f"strh r7, [r2, #{place + 4}]"]
+    lines += ["ldr lr, [sp]", "cmp r0, lr", "bne.w 1b"] if looped else []
+    symbol = f"midge_unpack_{kernel_height}x{run}{'' if aligned else '_any'}"
+    return Routine(symbol, "midge_unpack_s8", "conv2d_dsp", (*lines, "add sp, #8", "pop {r4-r11, pc}"), 44)
+
+
+def _run(fours: int, aligned: bool) -> list[str]:
+    """One run, r4 and r5 pointing to it."""
+    rounds = -(-fours // UNROLLED)
+    if rounds < 2:
+        return _groups(fours, aligned)
+    body, tail = fours // rounds, fours % rounds
+    return [f"addw lr, r4, #{4 * body * rounds}", "str lr, [sp, #4]", "2:", *_groups(body, aligned), "ldr lr, [sp, #4]", "cmp r4, lr", "bne.w 2b", *_groups(tail, aligned)]
+
+
+def _groups(count: int, aligned: bool) -> list[str]:
+    """So many times four taps of each pixel."""
+    lines = []
+    for _ in range(count // 2 if aligned else 0):
+        lines += ["ldmia r4!, {r10, r11}", "ldmia r5!, {r12, lr}", *_four("r10", "r12"), *_four("r11", "lr")]
+    for _ in range(count % 2 if aligned else count):
+        lines += ["ldr r10, [r4], #4", "ldr r11, [r5], #4", *_four("r10", "r11")]
+    return lines
+
+
+def _four(word0: str, word1: str) -> list[str]:
+    lines = [f"sxtb16 r6, {word0}", f"sxtb16 r7, {word1}", f"sxtb16 r8, {word0}, ror #8", f"sxtb16 r9, {word1}, ror #8"]
+    return [*lines, "stmia r2!, {r6-r9}"]
+
+
+def _place(tap: int) -> int:
+    """Bytes from the first act to tap `tap` of pixel 0."""
+    return tap // 4 * 16 + (tap & 1) * 8 + (tap & 2)
+
+
+def refuses_unpack(kernel_height: int, run: int) -> str:
+    """Why no routine is generated for a window, '' if one is."""
+    reach = 16 * kernel_height * (run // 4) + 4 * kernel_height * (run % 4)
+    return f"a window of {kernel_height} x {run} bytes is out of reach of one store" if run >= 4096 or (run % 4 and reach > 4000) else ""
+
+
+def window_order(kernel_height: int, run: int) -> list[int]:
+    """Taps in the order that the window routine gives them."""
+    fours = run // 4 * 4
+    whole = [ky * run + i for ky in range(kernel_height) for i in range(fours)]
+    return whole + [ky * run + i for ky in range(kernel_height) for i in range(fours, run)]

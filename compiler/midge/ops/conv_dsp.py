@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Convolution and dense layers on the DSP extension: what serves a layer and what it is packed to."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from midge.microkernels.dense import dense_routine, dense_stream
+from midge.microkernels.gemm import Gemm, gemm_routine
+from midge.microkernels.unpack import refuses_unpack, unpack_routine, window_order
+from midge.ops.lowering import Packed, Variant
+from midge.program import Kernel
+
+if TYPE_CHECKING:
+    from midge.ops.conv_kernels import ConvLayer
+
+DSP = frozenset({"dsp"})
+PAIRS = Kernel("midge_conv2d_dsp_s8", "conv2d_dsp", features=DSP)
+PIXEL = Kernel("midge_dense_dsp_s8", "dense_dsp", features=DSP)
+
+
+def gemm_of(layer: ConvLayer) -> Gemm:
+    """The layer as rows of weights over the taps of a window."""
+    multiplier, shift = layer.multipliers
+    return Gemm(layer.weights.reshape(len(layer.weights), -1), layer.folded_bias, multiplier, shift, layer.out.q.z).settled(layer.numerics)
+
+
+def window(layer: ConvLayer) -> tuple[int, int]:
+    """(runs, bytes of a run)."""
+    _, height, width, channels = layer.weights.shape
+    return height, width * channels
+
+
+def pack_pairs(layer: ConvLayer, packed: bool) -> dict[str, Packed]:
+    """midge_conv2d_dsp_constants."""
+    height, run = window(layer)
+    gemm = gemm_of(layer).reordered(window_order(height, run))
+    routine = gemm_routine(gemm.depth, packed, layer.out.q.z == -128, layer.numerics)
+    aligned = layer.params["in_channels"] % 4 == 0
+    return {"stream": gemm.stream(packed), "gemm": routine, "unpack": unpack_routine(height, run, aligned)}
+
+
+def pack_pixel(layer: ConvLayer, packed: bool) -> dict[str, Packed]:
+    """midge_dense_dsp_constants."""
+    gemm = gemm_of(layer)
+    return {"stream": dense_stream(gemm, packed), "dense": dense_routine(gemm.depth, packed, layer.out.q.z == -128, layer.numerics)}
+
+
+def refuses_gemm(layer: ConvLayer, packed: bool) -> str:
+    """Why integers of one or two channels a lane do not give the exact result."""
+    if layer.op.groups > 1 or layer.op.planar:
+        return "grouped" if layer.op.groups > 1 else "the input is NCHW"
+    act_min, act_max = layer.params["act_min"], layer.params["act_max"]
+    if (act_min, act_max) != (-128, 127):
+        return f"clamped to {act_min}..{act_max}, which int8 saturation does not do"
+    gemm = gemm_of(layer)
+    return gemm.refuses() or (gemm.refuses_packing() if packed else "")
+
+
+def refuses_pairs(layer: ConvLayer, packed: bool) -> str:
+    """Why two pixels by two channels do not serve a layer."""
+    params = layer.params
+    if pixels(layer) == 1:
+        return "one pixel"
+    if params["dilation"] > 1 and params["kernel_width"] > 1:
+        return "dilated in width"
+    return refuses_unpack(*window(layer)) or refuses_gemm(layer, packed)
+
+
+def refuses_pixel(layer: ConvLayer, packed: bool) -> str:
+    """Why one pixel by four channels does not serve a layer."""
+    params = layer.params
+    if pixels(layer) > 1:
+        return f"{pixels(layer)} pixels, which two by two are faster"
+    if params["pad"] or params["kernel_width"] > params["in_width"] or (params["dilation"] > 1 and params["kernel_width"] > 1):
+        return "the window is not whole"
+    return refuses_gemm(layer, packed)
+
+
+def pixels(layer: ConvLayer) -> int:
+    """Output pixels."""
+    height, width, _ = layer.out.hwc
+    return height * width
+
+
+def pairs_scratch(layer: ConvLayer) -> int:
+    channels = layer.out.hwc[2]
+    return 4 * gemm_of(layer).depth + (2 * (channels + 1) if channels % 2 else 0)
+
+
+def pixel_scratch(layer: ConvLayer) -> int:
+    channels, depth = layer.out.hwc[2], gemm_of(layer).depth
+    return 2 * depth + (depth if window(layer)[1] % 4 else 0) + (-(-channels // 4) * 4 if channels % 4 else 0)
+
+
+def pairs_block(layer: ConvLayer, block: int) -> int:
+    """Rows that share a call: an odd row lends its last pixel a neighbour from the next."""
+    return block if layer.params["out_width"] % 2 and not layer.flat else 1
+
+
+def _variants(packed: bool) -> tuple[Variant, ...]:
+    kinds = (
+        (PIXEL, pack_pixel, refuses_pixel, pixel_scratch, 1),
+        (PAIRS, pack_pairs, refuses_pairs, pairs_scratch, 2),
+    )
+    return tuple(
+        Variant(kernel, partial(pack, packed=packed), partial(refuses, packed=packed), scratch, block, spends=not packed)
+        for kernel, pack, refuses, scratch, block in kinds
+    )
+
+
+VARIANTS = _variants(packed=False) + _variants(packed=True)

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "dense_dsp.h"
+
+#include <string.h>
+
+#include "arch/dsp.h"
+#include "fixedpoint.h"
+
+/* Requantize twice the accumulator: see the stream in the header. */
+static inline int8_t dense_requantize(int32_t acc2, const int32_t *constants, int rounding) {
+  int64_t product = (int64_t)acc2 * constants[0] + (rounding == MIDGE_ROUND_TWICE ? INT64_C(0x80000000) : 0);
+  int32_t value = (int32_t)(product >> 32) + constants[1];
+  if (rounding == MIDGE_ROUND_TWICE) {
+    value += acc2 >> 31;
+  }
+  return (int8_t)midge_clamp(value >> constants[2], -128, 127);
+}
+
+/* Accumulators of channels c and c + 1, doubled, from lanes that hold both weights. */
+static inline void dense_p8(int32_t acc[2], const int32_t *acts, const int32_t *stream, int32_t depth) {
+  int32_t both = acc[1];
+  for (int32_t k = 0; k < depth; k += 2, ++acts, stream += 2) {
+    acc[0] = midge_smlad(*acts, (int32_t)midge_sxtb16((uint32_t)*stream), acc[0]);
+    both = midge_smlad(*acts, *stream, both);
+  }
+  acc[1] = (int32_t)((uint32_t)both - (uint32_t)acc[0]) >> 7;
+  acc[0] = (int32_t)((uint32_t)acc[0] << 1);
+}
+
+static inline void dense(const int32_t *acts, const int32_t *stream, int8_t *out, int packed, int rounding) {
+  const int32_t *end = stream + 2 + stream[0] / 4;
+  int32_t depth = stream[1], weights = packed ? depth : 2 * depth;
+  for (stream += 2; stream != end; stream += weights + 16, out += 4) {
+    int32_t acc[4] = {stream[0], stream[1], stream[2], stream[3]};
+    const int32_t *requantize = stream + 4 + weights;
+    if (packed) {
+      dense_p8(acc, acts, stream + 4, depth);
+      dense_p8(acc + 2, acts, stream + 5, depth);
+    }
+    for (int32_t c = 0; c < 4; ++c, requantize += 3) {
+      for (int32_t k = 0; !packed && k < depth / 2; ++k) {
+        acc[c] = midge_smlad(acts[k], stream[4 + 4 * k + c], acc[c]);
+      }
+      out[c] = dense_requantize(acc[c], requantize, rounding);
+    }
+  }
+}
+
+void midge_dense_p8_s8(const int32_t *acts, const int32_t *stream, int8_t *out) { dense(acts, stream, out, 1, MIDGE_ROUND_ONCE); }
+
+void midge_dense_p8_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t *out) { dense(acts, stream, out, 1, MIDGE_ROUND_TWICE); }
+
+void midge_dense_i16_s8(const int32_t *acts, const int32_t *stream, int8_t *out) { dense(acts, stream, out, 0, MIDGE_ROUND_ONCE); }
+
+void midge_dense_i16_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t *out) { dense(acts, stream, out, 0, MIDGE_ROUND_TWICE); }
+
+/* Bytes into acts, in fours; returns their end. */
+static inline int32_t *dense_unpack(int32_t *acts, const int8_t *from, int32_t nbytes) {
+  for (; nbytes > 0; nbytes -= 4, from += 4, acts += 2) {
+    uint32_t word = midge_load32(from);
+    acts[0] = (int32_t)midge_sxtb16(word);
+    acts[1] = (int32_t)midge_sxtb16_odd(word);
+  }
+  return acts;
+}
+
+/* The window's bytes one run after another in `window`, where runs do not come in fours. */
+static inline void dense_gather(const midge_conv2d_params *p, const int8_t *const *in_rows, int32_t depth, int8_t *window) {
+  int32_t run = p->kernel_width * p->in_channels;
+  memset(window + depth - 4, 0, 4);
+  for (int32_t ky = 0; ky < p->kernel_height; ++ky, window += run) {
+    memcpy(window, in_rows[ky], (size_t)run);
+  }
+}
+
+void midge_dense_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_dense_dsp_constants *constants, int8_t *const *out_rows,
+                        unsigned rows, void *scratch) {
+  int32_t depth = constants->stream[1], run = params->kernel_width * params->in_channels, channels = params->out_channels;
+  int32_t *acts = scratch;
+  int8_t *window = (int8_t *)(acts + depth / 2), *spare = run % 4 != 0 ? window + depth : window;
+  for (unsigned row = 0; row < rows; ++row, in_rows += params->kernel_height) {
+    int32_t *end = acts;
+    if (run % 4 != 0) {
+      dense_gather(params, in_rows, depth, window);
+      (void)dense_unpack(acts, window, depth);
+    } else {
+      for (int32_t ky = 0; ky < params->kernel_height; ++ky) {
+        end = dense_unpack(end, in_rows[ky], run);
+      }
+    }
+    if (channels % 4 == 0) {
+      constants->dense(acts, constants->stream, out_rows[row]);
+    } else {
+      constants->dense(acts, constants->stream, spare);
+      memcpy(out_rows[row], spare, (size_t)channels);
+    }
+  }
+}

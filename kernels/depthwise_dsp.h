@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Depthwise convolution 3x3 on cores with the DSP extension: two output rows by two output columns of one channel at a time.
+ *
+ * The rows of four channels become a strip of int16 pairs of adjacent pixels, so that SMLAD does two taps of a channel. Strip words, for column pair k,
+ * channel c and row r, are at (4 * k + c) * depth + r: what a block reads stands together, and all layers share one loop. */
+#ifndef MIDGE_DEPTHWISE_DSP_H
+#define MIDGE_DEPTHWISE_DSP_H
+
+#include <stdint.h>
+
+#include "conv2d.h"
+
+/* Words of `shape`: what the routines are told of a call. Assembly reads them by number. */
+enum {
+  MIDGE_DEPTHWISE_LINES,    /* input rows */
+  MIDGE_DEPTHWISE_PIXEL,    /* bytes from a pixel to the next: the channels */
+  MIDGE_DEPTHWISE_STEP,     /* bytes from a channel of the strip to the next: 4 * depth */
+  MIDGE_DEPTHWISE_LEFT,     /* 1 if the first pair has a pixel on the right only */
+  MIDGE_DEPTHWISE_FULL,     /* pairs of pixels that follow */
+  MIDGE_DEPTHWISE_RIGHT,    /* 1 if another pair has a pixel on the left only */
+  MIDGE_DEPTHWISE_ZERO,     /* the input's zero point in all four bytes */
+  MIDGE_DEPTHWISE_SPAN,     /* bytes of the strip from the first block of two output columns to the end of the last */
+  MIDGE_DEPTHWISE_ROUND,    /* 2 * zero_point + 1 of the output */
+  MIDGE_DEPTHWISE_PAIRS,    /* pairs of output rows */
+  MIDGE_DEPTHWISE_CHANNEL,  /* first channel to compute */
+  MIDGE_DEPTHWISE_COUNT,    /* how many of them */
+  MIDGE_DEPTHWISE_WIDTH,    /* output columns */
+  MIDGE_DEPTHWISE_STRIDE,   /* pixels */
+  MIDGE_DEPTHWISE_WORDS
+};
+
+/* Four channels, from `channel` on, of rows of pixels to a strip that begins at the first pair with a pixel. */
+typedef void midge_depthwise_fill(const int8_t *const *lines, int32_t *strip, const int32_t *shape, int32_t channel);
+
+void midge_depthwise_spread_s8(const int8_t *const *lines, int32_t *strip, const int32_t *shape, int32_t channel);
+
+/* Output rows, in pairs, of COUNT channels from a strip that begins at the first of them. A row without a partner is given twice.
+ *
+ * stream, five words a channel: for each kernel row the bytes w0, n or 0, w1, w2; twice the bias; the multiplier. n = -shift >= 1 stands in the first row.
+ * The output is limited to int8 and nothing narrower. */
+typedef void midge_depthwise_taps(const int32_t *strip, const int32_t *stream, int8_t *const *out_rows, const int32_t *shape);
+
+void midge_depthwise_taps_s8(const int32_t *strip, const int32_t *stream, int8_t *const *out_rows, const int32_t *shape);
+void midge_depthwise_taps_s8_tflite(const int32_t *strip, const int32_t *stream, int8_t *const *out_rows, const int32_t *shape);
+
+typedef struct {
+  const int32_t *stream; /* { depth }, then five words a channel */
+  midge_depthwise_fill *spread;
+  midge_depthwise_taps *taps;
+  const int8_t *pad_row; /* in_channels times the input's zero point */
+} midge_depthwise_dsp_constants;
+
+/* Kernel 3x3, dilation 1, stride 1 or 2, one output channel for each of 4 or more input channels, out_width 2 or more; at most 16 rows, 18 rows of input.
+ * scratch: 4-byte aligned, 16 * depth bytes for each column pair. */
+void midge_depthwise_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_dsp_constants *constants,
+                            int8_t *const *out_rows, unsigned rows, void *scratch);
+
+#endif

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "winograd_dsp.h"
+
+#include <string.h>
+
+#include "arch/dsp.h"
+#include "fixedpoint.h"
+
+/* The inverse of 9 modulo 2^32. */
+#define MIDGE_WINOGRAD_NINTH UINT32_C(954437177)
+
+/* The three forms. */
+enum { WINOGRAD4, WINOGRAD2, WINOGRAD2_HALF };
+
+/* Pixels of an output tile along one axis, of its input, and from one tile's input to the next. */
+static inline int32_t winograd_tile(int form) { return form == WINOGRAD4 ? 4 : 2; }
+
+static inline int32_t winograd_size(int form) { return form == WINOGRAD4 ? 6 : form == WINOGRAD2 ? 4 : 5; }
+
+static inline int32_t winograd_step(int form) { return form == WINOGRAD2 ? 2 : 4; }
+
+/* Where row i of a transformed tile is kept, and row i of an input tile in a column's list: in the order 1, 2... size - 2, 0, size - 1, or 2, 0, 1, 4, 3. */
+static inline int32_t winograd_slot(int32_t i, int form) {
+  int32_t last = winograd_size(form) - 1;
+  if (form == WINOGRAD2_HALF) {
+    return i == 2 ? 0 : i < 2 ? i + 1 : 7 - i;
+  }
+  return i == 0 ? last - 1 : i == last ? i : i - 1;
+}
+
+/* B^T d of one column or row; of inputs 0 to 255 no result of two such steps exceeds 17,340. */
+static inline void winograd_forward(const int32_t d[6], int32_t out[6], int form) {
+  if (form == WINOGRAD2_HALF) {
+    out[0] = d[0] - d[2];
+    out[1] = d[1];
+    out[2] = d[2];
+    out[3] = d[3];
+    out[4] = d[4] - d[2];
+    return;
+  }
+  if (form == WINOGRAD2) {
+    out[0] = d[0] - d[2];
+    out[1] = d[1] + d[2];
+    out[2] = d[2] - d[1];
+    out[3] = d[1] - d[3];
+    return;
+  }
+  out[0] = 4 * d[0] - 5 * d[2] + d[4];
+  out[1] = d[3] + d[4] - 4 * (d[1] + d[2]);
+  out[2] = d[4] - d[3] + 4 * (d[1] - d[2]);
+  out[3] = d[4] - d[2] + 2 * (d[3] - d[1]);
+  out[4] = d[4] - d[2] - 2 * (d[3] - d[1]);
+  out[5] = 4 * d[1] - 5 * d[3] + d[5];
+}
+
+/* A^T m of one column or row, modulo 2^32. For 4x4 the results are scaled by 24, 12, 6, 6. */
+static inline void winograd_back(const uint32_t m[6], uint32_t out[4], int form) {
+  if (form == WINOGRAD2_HALF) {
+    out[0] = m[0] + m[1] + m[2];
+    out[1] = m[2] + m[3] + m[4];
+    return;
+  }
+  if (form == WINOGRAD2) {
+    out[0] = m[0] + m[1] + m[2];
+    out[1] = m[1] - m[2] - m[3];
+    return;
+  }
+  out[0] = m[0] + 4 * (m[1] + m[2]) + m[3] + m[4];
+  out[1] = 2 * (m[1] - m[2]) + m[3] - m[4];
+  out[2] = m[1] + m[2] + m[3] + m[4];
+  out[3] = m[1] - m[2] + 2 * (m[3] - m[4]) + m[5];
+}
+
+/* One channel of one tile, in the order of v. */
+static inline void winograd_place(const midge_winograd_column *columns, int32_t channel, int32_t transformed[36], int form) {
+  int32_t size = winograd_size(form), rows[6][6], d[6], out[6];
+  for (int32_t x = 0; x < size; ++x) {
+    for (int32_t y = 0; y < size; ++y) {
+      d[y] = columns[x].rows[winograd_slot(y, form)][columns[x].offset + channel] + 128;
+    }
+    winograd_forward(d, out, form);
+    for (int32_t i = 0; i < size; ++i) {
+      rows[i][x] = out[i];
+    }
+  }
+  for (int32_t i = 0; i < size; ++i) {
+    winograd_forward(rows[i], out, form);
+    for (int32_t j = 0; j < size; ++j) {
+      transformed[j * size + winograd_slot(i, form)] = out[j];
+    }
+  }
+}
+
+static inline void winograd_transform(const midge_winograd_column *columns, int32_t channels, int32_t *v, int form) {
+  int32_t low[36], high[36], places = winograd_size(form) * winograd_size(form);
+  for (int32_t k = 0; k < channels; ++k) {
+    const midge_winograd_column *first = columns + k % 2 * winograd_step(form);
+    int32_t channel = k / 4 * 4 + k % 4 / 2;
+    winograd_place(first, channel, low, form);
+    winograd_place(first, channel + 2, high, form);
+    for (int32_t i = 0; i < places; ++i) {
+      v[i * channels + k] = (int32_t)(((uint32_t)low[i] & 0xffffu) | (uint32_t)high[i] << 16);
+    }
+  }
+}
+
+void midge_winograd4_transform(const midge_winograd_column *columns, int32_t channels, int32_t *v) { winograd_transform(columns, channels, v, WINOGRAD4); }
+
+void midge_winograd2_transform(const midge_winograd_column *columns, int32_t channels, int32_t *v) { winograd_transform(columns, channels, v, WINOGRAD2); }
+
+void midge_winograd2_half_transform(const midge_winograd_column *columns, int32_t channels, int32_t *v) {
+  winograd_transform(columns, channels, v, WINOGRAD2_HALF);
+}
+
+/* The sum over channels at one place of the transformed tile: for channel 0 of both tiles, then for channel 1. */
+static inline void winograd_products(const int32_t *v, const int32_t *weights, int32_t channels, int32_t sums[4]) {
+  sums[0] = sums[1] = sums[2] = sums[3] = 0;
+  for (int32_t k = 0; k < channels; k += 2) {
+    sums[0] = midge_smlad(v[k], weights[k], sums[0]);
+    sums[1] = midge_smlad(v[k + 1], weights[k], sums[1]);
+    sums[2] = midge_smlad(v[k], weights[k + 1], sums[2]);
+    sums[3] = midge_smlad(v[k + 1], weights[k + 1], sums[3]);
+  }
+}
+
+/* From the scaled sum to the output; scale is 9 * 2^power, or 2^power for 2x2. */
+static inline int8_t winograd_requantize(uint32_t sum, int32_t power, const int32_t *constants, int form, int rounding) {
+  int32_t acc2 = ((int32_t)(form == WINOGRAD4 ? sum * MIDGE_WINOGRAD_NINTH : sum) >> (power - 1)) + constants[0];
+  int64_t product = (int64_t)acc2 * constants[1] + (rounding == MIDGE_ROUND_TWICE ? INT64_C(0x80000000) : 0);
+  int32_t value = (int32_t)(product >> 32) + constants[2];
+  if (rounding == MIDGE_ROUND_TWICE) {
+    value += acc2 >> 31;
+  }
+  return (int8_t)midge_clamp(value >> constants[3], -128, 127);
+}
+
+/* The output tile of one channel and one tile from half-transformed columns. */
+static inline void winograd_finish(uint32_t columns[6][4], const int32_t *constants, int8_t *const *out_rows, int32_t offset, int32_t out_step, int form,
+                                   int rounding) {
+  int32_t tile = winograd_tile(form);
+  uint32_t m[6], out[4];
+  for (int32_t y = tile - 1; y >= 0; --y) {
+    for (int32_t j = 0; j < winograd_size(form); ++j) {
+      m[j] = columns[j][y];
+    }
+    winograd_back(m, out, form);
+    for (int32_t x = 0; x < tile; ++x) {
+      int32_t power = form == WINOGRAD2 ? 2 : form == WINOGRAD2_HALF ? 1 : 6 - (y > 2 ? 2 : y) - (x > 2 ? 2 : x);
+      out_rows[y][offset + x * out_step] = winograd_requantize(out[x], power, constants, form, rounding);
+    }
+  }
+}
+
+static inline void winograd_gemm(const int32_t *v, const int32_t *stream, int8_t *const *out_rows, int32_t out_step, int form, int rounding) {
+  const int32_t *end = stream + 2 + stream[0] / 4;
+  int32_t channels = stream[1], size = winograd_size(form);
+  stream += 2;
+  for (int32_t c = 0; stream != end; c += 2) {
+    uint32_t m[4][6], columns[4][6][4];
+    int32_t sums[4];
+    for (int32_t j = 0; j < size; ++j) {
+      for (int32_t i = 0; i < size; ++i) {
+        int32_t place = (j * size + winograd_slot(i, form)) * channels;
+        winograd_products(v + place, stream + place, channels, sums);
+        for (int32_t lane = 0; lane < 4; ++lane) {
+          m[lane][i] = (uint32_t)sums[lane];
+        }
+      }
+      for (int32_t lane = 0; lane < 4; ++lane) {
+        winograd_back(m[lane], columns[lane][j], form);
+      }
+    }
+    stream += size * size * channels;
+    for (int32_t lane = 0; lane < 4; ++lane) {
+      int32_t offset = lane % 2 * winograd_tile(form) * out_step + c + lane / 2;
+      winograd_finish(columns[lane], stream + lane / 2 * 4, out_rows, offset, out_step, form, rounding);
+    }
+    stream += 8;
+  }
+}
+
+void midge_winograd4_gemm_s8(const int32_t *v, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
+  winograd_gemm(v, stream, out_rows, out_step, WINOGRAD4, MIDGE_ROUND_ONCE);
+}
+
+void midge_winograd4_gemm_s8_tflite(const int32_t *v, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
+  winograd_gemm(v, stream, out_rows, out_step, WINOGRAD4, MIDGE_ROUND_TWICE);
+}
+
+void midge_winograd2_gemm_s8(const int32_t *v, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
+  winograd_gemm(v, stream, out_rows, out_step, WINOGRAD2, MIDGE_ROUND_ONCE);
+}
+
+void midge_winograd2_gemm_s8_tflite(const int32_t *v, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
+  winograd_gemm(v, stream, out_rows, out_step, WINOGRAD2, MIDGE_ROUND_TWICE);
+}
+
+void midge_winograd2_half_gemm_s8(const int32_t *v, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
+  winograd_gemm(v, stream, out_rows, out_step, WINOGRAD2_HALF, MIDGE_ROUND_ONCE);
+}
+
+void midge_winograd2_half_gemm_s8_tflite(const int32_t *v, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
+  winograd_gemm(v, stream, out_rows, out_step, WINOGRAD2_HALF, MIDGE_ROUND_TWICE);
+}
+
+/* Pixels to where each has as many channels as v, and columns that say so. What is left of the last four channels is 0 and has weights of 0. */
+static inline void winograd_gather(midge_winograd_column *columns, int32_t count, int32_t size, int32_t in_channels, int32_t channels, int8_t *to,
+                                   const int8_t **rows) {
+  memset(to, 0, (size_t)(size * count * channels));
+  for (int32_t y = 0; y < size; ++y) {
+    rows[y] = to;
+    for (int32_t x = 0; x < count; ++x, to += channels) {
+      memcpy(to, columns[x].rows[y] + columns[x].offset, (size_t)in_channels);
+    }
+  }
+  for (int32_t x = 0; x < count; ++x) {
+    columns[x].rows = rows;
+    columns[x].offset = x * channels;
+  }
+}
+
+/* The input of two tiles from pixel x0 on, transformed. Where channels do not come in fours, the word at a pixel's end holds bytes of the next pixel,
+ * which have weights of 0; tiles with the last pixel of a row are copied, there may be nothing behind it. */
+static inline void winograd_input(const midge_conv2d_params *p, const midge_winograd_constants *k, const int8_t *const *rows, const int8_t *const *pads,
+                                  int32_t x0, int32_t *v, int8_t *gathered, int form) {
+  midge_winograd_column columns[10];
+  const int8_t *packed[6];
+  int32_t size = winograd_size(form), count = winograd_step(form) + size, channels = k->stream[1];
+  for (int32_t i = 0; i < count; ++i, ++x0) {
+    int inside = x0 >= 0 && x0 < p->in_width;
+    columns[i].rows = inside ? rows : pads;
+    columns[i].offset = inside ? x0 * p->in_channels : 0;
+  }
+  if (channels != p->in_channels && x0 >= p->in_width) {
+    winograd_gather(columns, count, size, p->in_channels, channels, gathered, packed);
+  }
+  k->transform(columns, channels, v);
+}
+
+/* Rows of input from taps of output rows, in the order of slots; a row that no output needs repeats the last one. */
+static inline void winograd_rows(const int8_t *const *in_rows, int32_t rows, int32_t stride, const int8_t **found, int form) {
+  for (int32_t i = 0; i < winograd_size(form); ++i) {
+    int32_t y = i < 3 ? 0 : (i - 3 + stride) / stride;
+    found[winograd_slot(i, form)] = y < rows ? in_rows[3 * y + i - y * stride] : in_rows[3 * rows - 1];
+  }
+}
+
+/* A pair of tiles goes to the output itself: the last one of a row is moved left to end with it, and output rows that do not exist go to row 0, which is
+ * written last. Narrow rows and odd channels are written apart and copied. */
+static inline void winograd(const midge_conv2d_params *p, const int8_t *const *in_rows, const midge_winograd_constants *k, int8_t *const *out_rows,
+                            int32_t rows, void *scratch, int form) {
+  const int8_t *taps[6], *pads[6];
+  int8_t *outs[4];
+  int32_t tile = winograd_tile(form), size = winograd_size(form), channels = p->out_channels, even = channels + (channels & 1), width = 2 * tile;
+  int32_t pixels = p->out_width < width ? p->out_width : width;
+  int apart = even != channels || p->out_width < width;
+  int8_t *spare = (int8_t *)scratch + 4 * size * size * k->stream[1], *gathered = spare + (apart ? width * tile * even : 0);
+  winograd_rows(in_rows, rows, p->stride, taps, form);
+  for (int32_t i = 0; i < size; ++i) {
+    pads[i] = k->pad_row;
+  }
+  for (int32_t next = 0; next < p->out_width; next += width) {
+    int32_t x = next + pixels <= p->out_width ? next : p->out_width - pixels;
+    for (int32_t y = 0; y < tile; ++y) {
+      outs[y] = apart ? spare + y * width * even : out_rows[y < rows ? y : 0] + x * channels;
+    }
+    winograd_input(p, k, taps, pads, x * p->stride - p->pad, scratch, gathered, form);
+    k->gemm(scratch, k->stream, outs, apart ? even : channels);
+    for (int32_t y = 0; apart && y < rows; ++y) {
+      for (int32_t i = 0; i < pixels; ++i) {
+        memcpy(out_rows[y] + (x + i) * channels, outs[y] + i * even, (size_t)channels);
+      }
+    }
+  }
+}
+
+void midge_winograd4_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_winograd_constants *constants, int8_t *const *out_rows,
+                        unsigned rows, void *scratch) {
+  winograd(params, in_rows, constants, out_rows, (int32_t)rows, scratch, WINOGRAD4);
+}
+
+void midge_winograd2_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_winograd_constants *constants, int8_t *const *out_rows,
+                        unsigned rows, void *scratch) {
+  winograd(params, in_rows, constants, out_rows, (int32_t)rows, scratch, WINOGRAD2);
+}
+
+void midge_winograd2_half_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_winograd_constants *constants,
+                             int8_t *const *out_rows, unsigned rows, void *scratch) {
+  winograd(params, in_rows, constants, out_rows, (int32_t)rows, scratch, WINOGRAD2_HALF);
+}
