@@ -4,7 +4,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip --quiet --disable-pip-version-check --no-input install
-C_FILES := $(filter-out kernels/_%,$(wildcard kernels/*.c kernels/*.h kernels/arch/*.h runtime_c/*.c runtime_c/*.h))
+C_FILES := $(filter-out kernels/_%,$(wildcard kernels/*.c kernels/*.h kernels/arch/*.h runtime_c/*.c runtime_c/*.h bench/*.c))
 WRAPPED := $(filter-out kernels/_%.c,$(wildcard kernels/*.c kernels/*.h kernels/arch/*.h kernels/*.pyx kernels/*.pxi))
 PYTEST := $(PYTHON) -m pytest -n 2
 

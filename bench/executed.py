@@ -19,7 +19,6 @@ from typing import Any
 
 from elftools.elf.elffile import ELFFile
 
-from midge.errors import ToolMissing
 from midge.report.cycles import Instruction, core_of, estimate_jump, estimate_run, parse_instruction
 from midge.run import firmware
 from midge.run.qemu import build_bench, execute
@@ -34,7 +33,7 @@ MARKS = """\
 #define MIDGE_HOOK_BEGIN(layer) MIDGE_MARK("midge_mark_" #layer)
 #define MIDGE_HOOK_END(layer, row, ptr, nbytes) MIDGE_MARK("midge_mark_end")
 """
-_LINE = re.compile(r"^\s*([0-9a-f]+):\t([0-9a-f ]+?)\s*\t(\S+)(?:\s+(.*))?$", re.M)
+_LINE = re.compile(r"^ *([0-9a-f]+):\t([0-9a-f ]+?) *\t(\S+)(?:[ \t]+(.*))?$", re.M)
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Executed:
 def executed(directory: Path, target: str, inputs: Sequence[Any], opt: str = "-O2") -> Executed:
     """Run the library in `directory` once on an emulated core and count.
 
-    Raises: ToolMissing without compiler, emulator or the emulator's plugin interface.
+    Raises: ToolMissing without compiler or emulator, VerifyFailed if the run fails or the emulator was built without its plugin interface.
     """
     with TemporaryDirectory(prefix="midge-executed-") as name:
         work = Path(name)
@@ -66,8 +65,6 @@ def executed(directory: Path, target: str, inputs: Sequence[Any], opt: str = "-O
         (work / "input.bin").write_bytes(firmware.pack_inputs(build.model, inputs))
         (work / "marks.txt").write_text("".join(f"{address:x} {bucket}\n" for address, bucket in marks(build.image, build.model.name, code)), "utf-8")
         execute(build, work, options=("-plugin", f"{plugin()},marks=marks.txt,out=counts.txt"))
-        if not (work / "counts.txt").is_file():
-            raise ToolMissing("qemu-system-arm: has no plugin interface; the one of Debian and Ubuntu has")
         return _costs(target, code, (work / "counts.txt").read_text("utf-8"))
 
 

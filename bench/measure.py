@@ -117,9 +117,7 @@ def measure_model(source: Source, target: str) -> tuple[list[ModelRow], list[Lay
     return models, layers
 
 
-def _measure(
-    source: Source, target: str, optimize: str, library: midge.Library, directory: Path, manifest: dict[str, Any]
-) -> tuple[ModelRow, list[LayerRow]]:
+def _measure(source: Source, target: str, optimize: str, library: midge.Library, directory: Path, manifest: dict[str, Any]) -> tuple[ModelRow, list[LayerRow]]:
     flags = OPTIMIZE[optimize]
     inputs, expected = samples(source, library)
     run = run_qemu(directory, target, inputs, opt=flags)

@@ -20,8 +20,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from executed import executed
+from figures import Figure, merge_rows, read_figures, write_rows
 from run import COLLECTION, MLPERF_TINY, PEERS_CSV
-from tables import Figure, merge_rows, read_figures, write_rows
 
 from midge.errors import MidgeError
 from midge.run.qemu import image_sizes, run_qemu

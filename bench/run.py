@@ -16,11 +16,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from figures import BASELINES, RESULTS, Figure, changed_rows, merge_rows, read_figures, read_rows, write_rows
 from measure import LayerRow, ModelRow, Source, example_source, measure_model
+
 from midge.errors import MidgeError
 from midge.report.cycles import core_of
 from midge.report.tables import make_console, make_table
-from tables import BASELINES, RESULTS, Figure, changed_rows, merge_rows, read_figures, read_rows, write_rows
 
 COLLECTION = Path(__file__).resolve().parents[2] / "shared"
 MLPERF_TINY = ("kws_ref_model", "vww_96", "pretrainedResnet", "ad01", "str_ww_ref_model")
@@ -125,6 +126,8 @@ def print_peers(target: str, rows: Sequence[ModelRow]) -> None:
     """What is known of others on a core, by model, below midge at each level. Published cycles are measurements of boards, estimated ones are not."""
     figures = [f for f in (*read_figures(BASELINES), *read_figures(PEERS_CSV)) if f.target == target]
     lines: list[tuple[object, ...]] = []
+    if {figure.peer for figure in figures} <= {TFLM}:
+        return  # the table of the models has it all
     for model in dict.fromkeys(row.model for row in rows):
         own = [row for row in rows if row.model == model]
         fewest = min(row.instructions for row in own)

@@ -9,6 +9,10 @@ cdef extern from "elementwise.h":
         pass
     ctypedef struct midge_table_constants:
         pass
+    ctypedef struct midge_terms_params:
+        pass
+    ctypedef struct midge_terms_constants:
+        pass
     ctypedef struct midge_prelu_params:
         pass
     ctypedef struct midge_prelu_constants:
@@ -20,10 +24,13 @@ cdef extern from "elementwise.h":
     void midge_mul_s8(const midge_binary_params *, const int8_t *const *, const void *, int8_t *const *, unsigned, void *)
     void midge_mul_s8_tflite(const midge_binary_params *, const int8_t *const *, const void *, int8_t *const *, unsigned, void *)
     void midge_table_s8(const midge_table_params *, const int8_t *const *, const midge_table_constants *, int8_t *const *, unsigned, void *)
+    void midge_terms_s8(const midge_terms_params *, const int8_t *const *, const midge_terms_constants *, int8_t *const *, unsigned, void *)
+    void midge_terms_clamped_s8(const midge_terms_params *, const int8_t *const *, const midge_terms_constants *, int8_t *const *, unsigned, void *)
     void midge_prelu_s8(const midge_prelu_params *, const int8_t *const *, const midge_prelu_constants *, int8_t *const *, unsigned, void *)
     void midge_prelu_s8_tflite(const midge_prelu_params *, const int8_t *const *, const midge_prelu_constants *, int8_t *const *, unsigned, void *)
 
 ctypedef void (*Binary)(const midge_binary_params *, const int8_t *const *, const void *, int8_t *const *, unsigned, void *) noexcept
+ctypedef void (*Terms)(const midge_terms_params *, const int8_t *const *, const midge_terms_constants *, int8_t *const *, unsigned, void *) noexcept
 ctypedef void (*Prelu)(const midge_prelu_params *, const int8_t *const *, const midge_prelu_constants *, int8_t *const *, unsigned, void *) noexcept
 
 
@@ -34,6 +41,11 @@ cdef binary(Binary kernel, Arguments a):
 cdef table(Arguments a):
     midge_table_s8(<const midge_table_params *>a.params, <const int8_t *const *>a.in_rows, <const midge_table_constants *>a.constants,
                    <int8_t *const *>a.out_rows, a.rows, a.scratch)
+
+
+cdef terms(Terms kernel, Arguments a):
+    kernel(<const midge_terms_params *>a.params, <const int8_t *const *>a.in_rows, <const midge_terms_constants *>a.constants,
+           <int8_t *const *>a.out_rows, a.rows, a.scratch)
 
 
 cdef prelu(Prelu kernel, Arguments a):
@@ -49,6 +61,8 @@ KERNELS = {
     "midge_mul_s8": lambda *args: binary(midge_mul_s8, Arguments(*args)),
     "midge_mul_s8_tflite": lambda *args: binary(midge_mul_s8_tflite, Arguments(*args)),
     "midge_table_s8": lambda *args: table(Arguments(*args)),
+    "midge_terms_s8": lambda *args: terms(midge_terms_s8, Arguments(*args)),
+    "midge_terms_clamped_s8": lambda *args: terms(midge_terms_clamped_s8, Arguments(*args)),
     "midge_prelu_s8": lambda *args: prelu(midge_prelu_s8, Arguments(*args)),
     "midge_prelu_s8_tflite": lambda *args: prelu(midge_prelu_s8_tflite, Arguments(*args)),
 }
@@ -56,6 +70,8 @@ STRUCT_SIZES = {
     "midge_binary_params": sizeof(midge_binary_params),
     "midge_table_params": sizeof(midge_table_params),
     "midge_table_constants": sizeof(midge_table_constants),
+    "midge_terms_params": sizeof(midge_terms_params),
+    "midge_terms_constants": sizeof(midge_terms_constants),
     "midge_prelu_params": sizeof(midge_prelu_params),
     "midge_prelu_constants": sizeof(midge_prelu_constants),
 }

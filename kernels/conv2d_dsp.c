@@ -71,16 +71,45 @@ void midge_gemm_i16_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t
   gemm(acts, stream, first, second, 0, MIDGE_ROUND_TWICE);
 }
 
-/* Four bytes of a run from byte i on: [low, high) are `run`'s, those before and after are `outside`. */
-static inline uint32_t conv2d_dsp_four(const int8_t *run, int32_t i, int32_t low, int32_t high, int8_t outside) {
-  if (i >= low && i + 4 <= high) {
-    return midge_load32(run + i);
+/* What of a run lies in a row: bytes [low, high) do, those before and after read as `outside`. */
+typedef struct {
+  int32_t low;
+  int32_t high;
+  int8_t outside;
+} conv2d_dsp_span;
+
+static inline int32_t conv2d_dsp_least(int32_t a, int32_t b) { return a < b ? a : b; }
+
+/* Taps [from, to), in fours, of one pixel; nothing of them is in the row. */
+static inline int32_t *conv2d_dsp_fill(int32_t *acts, int32_t from, int32_t to, int8_t outside) {
+  int32_t pair = (int32_t)((uint32_t)(uint16_t)outside * 0x10001u);
+  for (; from < to; from += 4, acts += 4) {
+    acts[0] = acts[2] = pair;
   }
-  uint32_t word = 0;
-  for (int32_t k = 3; k >= 0; --k) {
-    word = word << 8 | (uint8_t)(i + k >= low && i + k < high ? run[i + k] : outside);
+  return acts;
+}
+
+/* All of them are. */
+static inline int32_t *conv2d_dsp_take(int32_t *acts, const int8_t *run, int32_t from, int32_t to) {
+  for (; from < to; from += 4, acts += 4) {
+    uint32_t word = midge_load32(run + from);
+    acts[0] = (int32_t)midge_sxtb16(word);
+    acts[2] = (int32_t)midge_sxtb16_odd(word);
   }
-  return word;
+  return acts;
+}
+
+/* Some of them are. */
+static inline int32_t *conv2d_dsp_mix(int32_t *acts, const int8_t *run, int32_t from, int32_t to, conv2d_dsp_span span) {
+  for (; from < to; from += 4, acts += 4) {
+    uint32_t word = 0;
+    for (int32_t i = from + 3; i >= from; --i) {
+      word = word << 8 | (uint8_t)(i >= span.low && i < span.high ? run[i] : span.outside);
+    }
+    acts[0] = (int32_t)midge_sxtb16(word);
+    acts[2] = (int32_t)midge_sxtb16_odd(word);
+  }
+  return acts;
 }
 
 /* Tap `tap` of one pixel. */
@@ -89,20 +118,22 @@ static inline void conv2d_dsp_put(int32_t *acts, int32_t tap, int8_t value) {
   memcpy((int8_t *)(acts + tap / 4 * 4 + (tap & 1) * 2) + (tap & 2), &wide, sizeof wide);
 }
 
-/* The window of one pixel, `acts` being the first of its words; columns outside of the rows read as `outside`. */
+/* The window of one pixel, `acts` being the first of its words. */
 static inline void conv2d_dsp_window(const midge_conv2d_params *p, const int8_t *const *rows, int32_t offset, int8_t outside, int32_t *acts) {
-  int32_t run = p->kernel_width * p->in_channels, left = run & 3, fours = run - left, over = offset + run - p->in_width * p->in_channels;
-  int32_t low = offset < 0 ? -offset : 0, high = over > 0 ? run - over : run;
+  int32_t run = p->kernel_width * p->in_channels, fours = run & ~3, over = offset + run - p->in_width * p->in_channels;
+  conv2d_dsp_span span = {conv2d_dsp_least(offset < 0 ? -offset : 0, run), over <= 0 ? run : over < run ? run - over : 0, outside};
+  int32_t first = conv2d_dsp_least((span.low + 3) & ~3, fours), last = conv2d_dsp_least(span.high & ~3, fours);
   int32_t *rest = acts + p->kernel_height * fours;
+  last = last < first ? first : last;
   for (int32_t ky = 0; ky < p->kernel_height; ++ky) {
     const int8_t *from = rows[ky] + offset;
-    for (int32_t i = 0; i < fours; i += 4, acts += 4) {
-      uint32_t word = conv2d_dsp_four(from, i, low, high, outside);
-      acts[0] = (int32_t)midge_sxtb16(word);
-      acts[2] = (int32_t)midge_sxtb16_odd(word);
-    }
+    acts = conv2d_dsp_fill(acts, 0, conv2d_dsp_least(span.low & ~3, fours), outside);
+    acts = conv2d_dsp_mix(acts, from, conv2d_dsp_least(span.low & ~3, fours), first, span);
+    acts = conv2d_dsp_take(acts, from, first, last);
+    acts = conv2d_dsp_mix(acts, from, last, conv2d_dsp_least((span.high + 3) & ~3, fours), span);
+    acts = conv2d_dsp_fill(acts, conv2d_dsp_least((span.high + 3) & ~3, fours), fours, outside);
     for (int32_t i = fours; i < run; ++i) {
-      conv2d_dsp_put(rest, ky * left + i - fours, i >= low && i < high ? from[i] : outside);
+      conv2d_dsp_put(rest, ky * (run - fours) + i - fours, i >= span.low && i < span.high ? from[i] : outside);
     }
   }
 }
@@ -123,22 +154,17 @@ typedef struct {
 /* Acts of two pixels. One that meets an edge lends the routine the other's window, and is put in its place afterwards. */
 static inline void conv2d_dsp_acts(const midge_conv2d_params *p, const midge_conv2d_dsp_constants *constants, conv2d_dsp_pixel first, conv2d_dsp_pixel second,
                                    int32_t *acts) {
-  int32_t whole = p->in_width - p->kernel_width + 1, channels = p->in_channels;
-  int inside0 = first.x >= 0 && first.x < whole, inside1 = second.x >= 0 && second.x < whole;
-  int32_t offset0 = first.x * channels, offset1 = second.x * channels;
-  if (inside0 && inside1) {
-    constants->unpack(first.rows, second.rows, acts, offset0, offset1, p);
-    return;
+  int32_t last = p->in_width - p->kernel_width, channels = p->in_channels;
+  int inside0 = first.x >= 0 && first.x <= last, inside1 = second.x >= 0 && second.x <= last;
+  if (inside0 || inside1) {
+    conv2d_dsp_pixel left = inside0 ? first : second, right = inside1 ? second : first;
+    constants->unpack(left.rows, right.rows, acts, left.x * channels, right.x * channels, p);
   }
-  if (inside0) {
-    constants->unpack(first.rows, first.rows, acts, offset0, offset0, p);
-  } else if (inside1) {
-    constants->unpack(second.rows, second.rows, acts, offset1, offset1, p);
+  if (!inside0) {
+    conv2d_dsp_window(p, first.rows, first.x * channels, constants->pad_row[0], acts);
   }
-  for (int side = 0; side < 2; ++side) {
-    if (!(side == 0 ? inside0 : inside1)) {
-      conv2d_dsp_window(p, side == 0 ? first.rows : second.rows, side == 0 ? offset0 : offset1, constants->pad_row[0], acts + side);
-    }
+  if (!inside1) {
+    conv2d_dsp_window(p, second.rows, second.x * channels, constants->pad_row[0], acts + 1);
   }
 }
 

@@ -17,7 +17,7 @@ static inline void depthwise_spread_pair(int32_t *strip, int32_t depth, uint32_t
 }
 
 void midge_depthwise_spread_s8(const int8_t *const *lines, int32_t *strip, const int32_t *shape, int32_t channel) {
-  int32_t depth = shape[MIDGE_DEPTHWISE_STEP] / 4, pixel = shape[MIDGE_DEPTHWISE_PIXEL];
+  int32_t depth = shape[MIDGE_DEPTHWISE_DEPTH], pixel = shape[MIDGE_DEPTHWISE_PIXEL];
   uint32_t zero = (uint32_t)shape[MIDGE_DEPTHWISE_ZERO];
   for (int32_t line = 0; line < shape[MIDGE_DEPTHWISE_LINES]; ++line) {
     const int8_t *in = lines[line] + channel;
@@ -39,34 +39,36 @@ void midge_depthwise_spread_s8(const int8_t *const *lines, int32_t *strip, const
 /* Byte i of a word of the stream. */
 static inline int32_t depthwise_byte(int32_t word, int32_t i) { return (int8_t)(((uint32_t)word >> (8 * i)) & 0xffu); }
 
-/* Requantize twice the accumulator: round bit 31 of the product, or not, then divide by 2^n half up. */
-static inline int8_t depthwise_requantize(int32_t acc2, int32_t multiplier, int32_t n, int32_t round, int rounding) {
-  int64_t product = (int64_t)acc2 * multiplier + (rounding == MIDGE_ROUND_TWICE ? INT64_C(0x80000000) : 0);
+/* Requantize the accumulator times 2^s. The first of two roundings adds half of 2^(s - 1) behind the product's upper word, and takes 2^(s - 1) from
+ * negative sums so that the second one rounds half away from zero. */
+static inline int8_t depthwise_requantize(int32_t acc, const int32_t *stream, int32_t round, int rounding) {
+  int32_t s = depthwise_byte(stream[0], 1), n = depthwise_byte(stream[1], 1), twice = rounding == MIDGE_ROUND_TWICE;
+  int64_t product = (int64_t)acc * stream[4] + (twice ? INT64_C(0x40000000) << s : 0);
   int32_t value = (int32_t)(product >> 32) + round * (int32_t)(1u << (n - 1));
-  if (rounding == MIDGE_ROUND_TWICE) {
-    value += acc2 >> 31;
+  if (twice && acc < 0) {
+    value -= (int32_t)(1u << (s - 1));
   }
   return (int8_t)midge_clamp(value >> n, -128, 127);
 }
 
 /* One output row of one channel, whose strip begins at the first of its input rows. */
 static inline void depthwise_taps_row(const int32_t *strip, const int32_t *stream, int8_t *out, const int32_t *shape, int rounding) {
-  int32_t depth = shape[MIDGE_DEPTHWISE_STEP] / 4, n = depthwise_byte(stream[0], 1);
+  int32_t depth = shape[MIDGE_DEPTHWISE_DEPTH], scale = (int32_t)(1u << depthwise_byte(stream[0], 1));
   for (int32_t x = 0; x < shape[MIDGE_DEPTHWISE_WIDTH]; ++x, out += shape[MIDGE_DEPTHWISE_PIXEL]) {
-    int32_t acc2 = stream[3];
+    int32_t acc = stream[3];
     for (int32_t ky = 0; ky < 3; ++ky) {
       for (int32_t kx = 0; kx < 3; ++kx) {
         int32_t column = x * shape[MIDGE_DEPTHWISE_STRIDE] + kx, pair = strip[column / 2 * 4 * depth + ky];
-        acc2 += 2 * depthwise_byte(stream[ky], kx == 0 ? 0 : kx + 1) * (column % 2 != 0 ? midge_high16(pair) : midge_low16(pair));
+        acc += scale * depthwise_byte(stream[ky], kx == 0 ? 0 : kx + 1) * (column % 2 != 0 ? midge_high16(pair) : midge_low16(pair));
       }
     }
-    *out = depthwise_requantize(acc2, stream[4], n, shape[MIDGE_DEPTHWISE_ROUND], rounding);
+    *out = depthwise_requantize(acc, stream, shape[MIDGE_DEPTHWISE_ROUND], rounding);
   }
 }
 
 static inline void depthwise_taps(const int32_t *strip, const int32_t *stream, int8_t *const *out_rows, const int32_t *shape, int rounding) {
   int32_t stride = shape[MIDGE_DEPTHWISE_STRIDE], first = shape[MIDGE_DEPTHWISE_CHANNEL];
-  for (int32_t channel = first; channel < first + shape[MIDGE_DEPTHWISE_COUNT]; ++channel, stream += 5, strip += shape[MIDGE_DEPTHWISE_STEP] / 4) {
+  for (int32_t channel = first; channel < first + shape[MIDGE_DEPTHWISE_COUNT]; ++channel, stream += 5, strip += shape[MIDGE_DEPTHWISE_DEPTH]) {
     for (int32_t row = 0; row < 2 * shape[MIDGE_DEPTHWISE_PAIRS]; ++row) {
       if (row % 2 == 0 || out_rows[row] != out_rows[row - 1]) {
         depthwise_taps_row(strip + row * stride, stream, out_rows[row] + channel, shape, rounding);
@@ -97,7 +99,6 @@ static inline int32_t *depthwise_plan(const midge_conv2d_params *p, int32_t dept
   int32_t used = before + left + inside / 2 + (inside & 1);
   int32_t pairs = p->stride == 1 ? (p->out_width + 1) / 2 + 1 : p->out_width + 1;
   shape[MIDGE_DEPTHWISE_PIXEL] = p->in_channels;
-  shape[MIDGE_DEPTHWISE_STEP] = 4 * depth;
   shape[MIDGE_DEPTHWISE_LEFT] = left;
   shape[MIDGE_DEPTHWISE_FULL] = inside / 2;
   shape[MIDGE_DEPTHWISE_RIGHT] = inside & 1;
@@ -106,6 +107,7 @@ static inline int32_t *depthwise_plan(const midge_conv2d_params *p, int32_t dept
   shape[MIDGE_DEPTHWISE_ROUND] = 2 * p->zero_point + 1;
   shape[MIDGE_DEPTHWISE_WIDTH] = p->out_width;
   shape[MIDGE_DEPTHWISE_STRIDE] = p->stride;
+  shape[MIDGE_DEPTHWISE_DEPTH] = depth;
   depthwise_pad(strip, depth, 0, before, zero_point);
   depthwise_pad(strip, depth, used, pairs, zero_point);
   return strip + before * 4 * depth;

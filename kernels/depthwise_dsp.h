@@ -14,7 +14,6 @@
 enum {
   MIDGE_DEPTHWISE_LINES,    /* input rows */
   MIDGE_DEPTHWISE_PIXEL,    /* bytes from a pixel to the next: the channels */
-  MIDGE_DEPTHWISE_STEP,     /* bytes from a channel of the strip to the next: 4 * depth */
   MIDGE_DEPTHWISE_LEFT,     /* 1 if the first pair has a pixel on the right only */
   MIDGE_DEPTHWISE_FULL,     /* pairs of pixels that follow */
   MIDGE_DEPTHWISE_RIGHT,    /* 1 if another pair has a pixel on the left only */
@@ -26,6 +25,7 @@ enum {
   MIDGE_DEPTHWISE_COUNT,    /* how many of them */
   MIDGE_DEPTHWISE_WIDTH,    /* output columns */
   MIDGE_DEPTHWISE_STRIDE,   /* pixels */
+  MIDGE_DEPTHWISE_DEPTH,    /* rows of the strip */
   MIDGE_DEPTHWISE_WORDS
 };
 
@@ -36,8 +36,8 @@ void midge_depthwise_spread_s8(const int8_t *const *lines, int32_t *strip, const
 
 /* Output rows, in pairs, of COUNT channels from a strip that begins at the first of them. A row without a partner is given twice.
  *
- * stream, five words a channel: for each kernel row the bytes w0, n or 0, w1, w2; twice the bias; the multiplier. n = -shift >= 1 stands in the first row.
- * The output is limited to int8 and nothing narrower. */
+ * stream, five words a channel: for each kernel row the bytes w0, s or n or 0, w1, w2; the bias times 2^s; the multiplier. Weights are scaled by 2^s,
+ * 1 <= s, on their way to pairs of int16; what remains to shift right is n = s - shift - 1. The output is limited to int8 and nothing narrower. */
 typedef void midge_depthwise_taps(const int32_t *strip, const int32_t *stream, int8_t *const *out_rows, const int32_t *shape);
 
 void midge_depthwise_taps_s8(const int32_t *strip, const int32_t *stream, int8_t *const *out_rows, const int32_t *shape);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "elementwise.h"
 
+#include "arch/dsp.h"
 #include "fixedpoint.h"
 
 enum { ELEMENTWISE_ADD, ELEMENTWISE_SUB, ELEMENTWISE_MUL };
@@ -115,6 +116,31 @@ void midge_table_s8(const midge_table_params *params, const int8_t *const *in_ro
       *out = middle[*in];
     }
   }
+}
+
+static inline void elementwise_terms(const midge_terms_constants *constants, const int8_t *const *in_rows, int8_t *const *out_rows, unsigned rows,
+                                     int32_t count, int clamped, int32_t low, int32_t high) {
+  const int32_t *a_terms = constants->a_terms, *b_terms = constants->b_terms;
+  for (unsigned row = 0; row < rows; ++row, in_rows += 2) {
+    const int8_t *a = in_rows[0], *b = in_rows[1];
+    int8_t *out = out_rows[row];
+    for (const int8_t *end = a + count; a != end;) {
+      int32_t value = midge_saturate8((a_terms[(uint8_t)*a++] + b_terms[(uint8_t)*b++]) >> 20);
+      *out++ = (int8_t)(clamped ? midge_clamp(value, low, high) : value);
+    }
+  }
+}
+
+void midge_terms_s8(const midge_terms_params *params, const int8_t *const *in_rows, const midge_terms_constants *constants, int8_t *const *out_rows,
+                    unsigned rows, void *scratch) {
+  (void)scratch;
+  elementwise_terms(constants, in_rows, out_rows, rows, params->count, 0, -128, 127);
+}
+
+void midge_terms_clamped_s8(const midge_terms_params *params, const int8_t *const *in_rows, const midge_terms_constants *constants, int8_t *const *out_rows,
+                            unsigned rows, void *scratch) {
+  (void)scratch;
+  elementwise_terms(constants, in_rows, out_rows, rows, params->count, 1, params->act_min, params->act_max);
 }
 
 /* in without its zero point; the result without that of the output. */

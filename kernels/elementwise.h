@@ -3,6 +3,7 @@
  *
  *   add   out[x, c] = clamp(s_a * (a[x, c] - z_a) + s_b * (b[x, c] - z_b))   in units of the output's scale; sub and mul likewise
  *   table out[i] = table[in[i] + 128]                                        any function of one element
+ *   terms out[i] = clamp((a_terms[a[i]] + b_terms[b[i]]) >> 20)              add and sub of two tensors
  *   prelu out[x, c] = in[x, c] < z ? slope[c] * (in[x, c] - z) : in[x, c] - z */
 #ifndef MIDGE_ELEMENTWISE_H
 #define MIDGE_ELEMENTWISE_H
@@ -40,6 +41,19 @@ typedef struct {
   const int8_t *table; /* 256 entries, for inputs -128 to 127; unsigned bytes are taken as signed ones */
 } midge_table_constants;
 
+typedef struct {
+  int32_t count; /* elements of a row */
+  int32_t act_min;
+  int32_t act_max;
+} midge_terms_params;
+
+/* 256 entries each, for operands 0 to 127 and then -128 to -1, in units of 2^-20 of the output's integers, zero point and rounding included; below 2^30,
+ * so that no sum overflows. */
+typedef struct {
+  const int32_t *a_terms;
+  const int32_t *b_terms;
+} midge_terms_constants;
+
 /* Rounding once: factors in units of 2^-32 after `shift` bits to the left. Rounding twice: in-z is scaled by identity_multiplier and identity_shift,
  * the product of in-z and the integer slope by multiplier and shift. */
 typedef struct {
@@ -70,6 +84,12 @@ void midge_mul_s8(const midge_binary_params *params, const int8_t *const *in_row
                   void *scratch);
 void midge_mul_s8_tflite(const midge_binary_params *params, const int8_t *const *in_rows, const void *constants, int8_t *const *out_rows, unsigned rows,
                          void *scratch);
+
+/* in_rows: the row of a, then the row of b, for each output row. The first takes act_min and act_max for -128 and 127. */
+void midge_terms_s8(const midge_terms_params *params, const int8_t *const *in_rows, const midge_terms_constants *constants, int8_t *const *out_rows,
+                    unsigned rows, void *scratch);
+void midge_terms_clamped_s8(const midge_terms_params *params, const int8_t *const *in_rows, const midge_terms_constants *constants, int8_t *const *out_rows,
+                            unsigned rows, void *scratch);
 
 /* in_rows: one row for each output row. */
 void midge_table_s8(const midge_table_params *params, const int8_t *const *in_rows, const midge_table_constants *constants, int8_t *const *out_rows,

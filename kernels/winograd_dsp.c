@@ -10,19 +10,19 @@
 #define MIDGE_WINOGRAD_NINTH UINT32_C(954437177)
 
 /* The three forms. */
-enum { WINOGRAD4, WINOGRAD2, WINOGRAD2_HALF };
+enum { MIDGE_WINOGRAD4, MIDGE_WINOGRAD2, MIDGE_WINOGRAD2_HALF };
 
 /* Pixels of an output tile along one axis, of its input, and from one tile's input to the next. */
-static inline int32_t winograd_tile(int form) { return form == WINOGRAD4 ? 4 : 2; }
+static inline int32_t winograd_tile(int form) { return form == MIDGE_WINOGRAD4 ? 4 : 2; }
 
-static inline int32_t winograd_size(int form) { return form == WINOGRAD4 ? 6 : form == WINOGRAD2 ? 4 : 5; }
+static inline int32_t winograd_size(int form) { return form == MIDGE_WINOGRAD4 ? 6 : form == MIDGE_WINOGRAD2 ? 4 : 5; }
 
-static inline int32_t winograd_step(int form) { return form == WINOGRAD2 ? 2 : 4; }
+static inline int32_t winograd_step(int form) { return form == MIDGE_WINOGRAD2 ? 2 : 4; }
 
 /* Where row i of a transformed tile is kept, and row i of an input tile in a column's list: in the order 1, 2... size - 2, 0, size - 1, or 2, 0, 1, 4, 3. */
 static inline int32_t winograd_slot(int32_t i, int form) {
   int32_t last = winograd_size(form) - 1;
-  if (form == WINOGRAD2_HALF) {
+  if (form == MIDGE_WINOGRAD2_HALF) {
     return i == 2 ? 0 : i < 2 ? i + 1 : 7 - i;
   }
   return i == 0 ? last - 1 : i == last ? i : i - 1;
@@ -30,7 +30,7 @@ static inline int32_t winograd_slot(int32_t i, int form) {
 
 /* B^T d of one column or row; of inputs 0 to 255 no result of two such steps exceeds 17,340. */
 static inline void winograd_forward(const int32_t d[6], int32_t out[6], int form) {
-  if (form == WINOGRAD2_HALF) {
+  if (form == MIDGE_WINOGRAD2_HALF) {
     out[0] = d[0] - d[2];
     out[1] = d[1];
     out[2] = d[2];
@@ -38,7 +38,7 @@ static inline void winograd_forward(const int32_t d[6], int32_t out[6], int form
     out[4] = d[4] - d[2];
     return;
   }
-  if (form == WINOGRAD2) {
+  if (form == MIDGE_WINOGRAD2) {
     out[0] = d[0] - d[2];
     out[1] = d[1] + d[2];
     out[2] = d[2] - d[1];
@@ -55,14 +55,14 @@ static inline void winograd_forward(const int32_t d[6], int32_t out[6], int form
 
 /* A^T m of one column or row, modulo 2^32. For 4x4 the results are scaled by 24, 12, 6, 6. */
 static inline void winograd_back(const uint32_t m[6], uint32_t out[4], int form) {
-  if (form == WINOGRAD2_HALF) {
+  if (form == MIDGE_WINOGRAD2_HALF) {
     out[0] = m[0] + m[1] + m[2];
     out[1] = m[2] + m[3] + m[4];
     return;
   }
-  if (form == WINOGRAD2) {
+  if (form == MIDGE_WINOGRAD2) {
     out[0] = m[0] + m[1] + m[2];
-    out[1] = m[1] - m[2] - m[3];
+    out[1] = m[1] - m[2] + m[3];
     return;
   }
   out[0] = m[0] + 4 * (m[1] + m[2]) + m[3] + m[4];
@@ -104,12 +104,16 @@ static inline void winograd_transform(const midge_winograd_column *columns, int3
   }
 }
 
-void midge_winograd4_transform(const midge_winograd_column *columns, int32_t channels, int32_t *v) { winograd_transform(columns, channels, v, WINOGRAD4); }
+void midge_winograd4_transform(const midge_winograd_column *columns, int32_t channels, int32_t *v) {
+  winograd_transform(columns, channels, v, MIDGE_WINOGRAD4);
+}
 
-void midge_winograd2_transform(const midge_winograd_column *columns, int32_t channels, int32_t *v) { winograd_transform(columns, channels, v, WINOGRAD2); }
+void midge_winograd2_transform(const midge_winograd_column *columns, int32_t channels, int32_t *v) {
+  winograd_transform(columns, channels, v, MIDGE_WINOGRAD2);
+}
 
 void midge_winograd2_half_transform(const midge_winograd_column *columns, int32_t channels, int32_t *v) {
-  winograd_transform(columns, channels, v, WINOGRAD2_HALF);
+  winograd_transform(columns, channels, v, MIDGE_WINOGRAD2_HALF);
 }
 
 /* The sum over channels at one place of the transformed tile: for channel 0 of both tiles, then for channel 1. */
@@ -125,7 +129,7 @@ static inline void winograd_products(const int32_t *v, const int32_t *weights, i
 
 /* From the scaled sum to the output; scale is 9 * 2^power, or 2^power for 2x2. */
 static inline int8_t winograd_requantize(uint32_t sum, int32_t power, const int32_t *constants, int form, int rounding) {
-  int32_t acc2 = ((int32_t)(form == WINOGRAD4 ? sum * MIDGE_WINOGRAD_NINTH : sum) >> (power - 1)) + constants[0];
+  int32_t acc2 = ((int32_t)(form == MIDGE_WINOGRAD4 ? sum * MIDGE_WINOGRAD_NINTH : sum) >> (power - 1)) + constants[0];
   int64_t product = (int64_t)acc2 * constants[1] + (rounding == MIDGE_ROUND_TWICE ? INT64_C(0x80000000) : 0);
   int32_t value = (int32_t)(product >> 32) + constants[2];
   if (rounding == MIDGE_ROUND_TWICE) {
@@ -145,7 +149,7 @@ static inline void winograd_finish(uint32_t columns[6][4], const int32_t *consta
     }
     winograd_back(m, out, form);
     for (int32_t x = 0; x < tile; ++x) {
-      int32_t power = form == WINOGRAD2 ? 2 : form == WINOGRAD2_HALF ? 1 : 6 - (y > 2 ? 2 : y) - (x > 2 ? 2 : x);
+      int32_t power = form == MIDGE_WINOGRAD2 ? 2 : form == MIDGE_WINOGRAD2_HALF ? 1 : 6 - (y > 2 ? 2 : y) - (x > 2 ? 2 : x);
       out_rows[y][offset + x * out_step] = winograd_requantize(out[x], power, constants, form, rounding);
     }
   }
@@ -180,27 +184,27 @@ static inline void winograd_gemm(const int32_t *v, const int32_t *stream, int8_t
 }
 
 void midge_winograd4_gemm_s8(const int32_t *v, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
-  winograd_gemm(v, stream, out_rows, out_step, WINOGRAD4, MIDGE_ROUND_ONCE);
+  winograd_gemm(v, stream, out_rows, out_step, MIDGE_WINOGRAD4, MIDGE_ROUND_ONCE);
 }
 
 void midge_winograd4_gemm_s8_tflite(const int32_t *v, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
-  winograd_gemm(v, stream, out_rows, out_step, WINOGRAD4, MIDGE_ROUND_TWICE);
+  winograd_gemm(v, stream, out_rows, out_step, MIDGE_WINOGRAD4, MIDGE_ROUND_TWICE);
 }
 
 void midge_winograd2_gemm_s8(const int32_t *v, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
-  winograd_gemm(v, stream, out_rows, out_step, WINOGRAD2, MIDGE_ROUND_ONCE);
+  winograd_gemm(v, stream, out_rows, out_step, MIDGE_WINOGRAD2, MIDGE_ROUND_ONCE);
 }
 
 void midge_winograd2_gemm_s8_tflite(const int32_t *v, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
-  winograd_gemm(v, stream, out_rows, out_step, WINOGRAD2, MIDGE_ROUND_TWICE);
+  winograd_gemm(v, stream, out_rows, out_step, MIDGE_WINOGRAD2, MIDGE_ROUND_TWICE);
 }
 
 void midge_winograd2_half_gemm_s8(const int32_t *v, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
-  winograd_gemm(v, stream, out_rows, out_step, WINOGRAD2_HALF, MIDGE_ROUND_ONCE);
+  winograd_gemm(v, stream, out_rows, out_step, MIDGE_WINOGRAD2_HALF, MIDGE_ROUND_ONCE);
 }
 
 void midge_winograd2_half_gemm_s8_tflite(const int32_t *v, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
-  winograd_gemm(v, stream, out_rows, out_step, WINOGRAD2_HALF, MIDGE_ROUND_TWICE);
+  winograd_gemm(v, stream, out_rows, out_step, MIDGE_WINOGRAD2_HALF, MIDGE_ROUND_TWICE);
 }
 
 /* Pixels to where each has as many channels as v, and columns that say so. What is left of the last four channels is 0 and has weights of 0. */
@@ -276,15 +280,15 @@ static inline void winograd(const midge_conv2d_params *p, const int8_t *const *i
 
 void midge_winograd4_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_winograd_constants *constants, int8_t *const *out_rows,
                         unsigned rows, void *scratch) {
-  winograd(params, in_rows, constants, out_rows, (int32_t)rows, scratch, WINOGRAD4);
+  winograd(params, in_rows, constants, out_rows, (int32_t)rows, scratch, MIDGE_WINOGRAD4);
 }
 
 void midge_winograd2_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_winograd_constants *constants, int8_t *const *out_rows,
                         unsigned rows, void *scratch) {
-  winograd(params, in_rows, constants, out_rows, (int32_t)rows, scratch, WINOGRAD2);
+  winograd(params, in_rows, constants, out_rows, (int32_t)rows, scratch, MIDGE_WINOGRAD2);
 }
 
 void midge_winograd2_half_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_winograd_constants *constants,
                              int8_t *const *out_rows, unsigned rows, void *scratch) {
-  winograd(params, in_rows, constants, out_rows, (int32_t)rows, scratch, WINOGRAD2_HALF);
+  winograd(params, in_rows, constants, out_rows, (int32_t)rows, scratch, MIDGE_WINOGRAD2_HALF);
 }

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from midge.ir import Array, DType, Graph, Node, Op, Quant, TensorType, Value
-from midge.lower import lower
+from midge.lower import Choice, lower
 from midge.program import Program
 from midge.run.interpreter import Interpreter
 from midge.run.reference import run_reference
@@ -52,14 +52,27 @@ def op_graph(op: Op, inputs: list[TensorType | tuple[TensorType, Array]], out: T
     return graph
 
 
-def program_of(graph: Graph, target: str = "host") -> Program:
-    return place(lower(graph, get_target(target), "net", "0" * 64))
+def program_of(graph: Graph, target: str = "host", optimize: str = "balanced") -> Program:
+    return place(lower(graph, get_target(target), "net", "0" * 64, Choice(optimize)))
 
 
-def assert_kernels_match(graph: Graph, feeds: dict[str, Array]) -> list[Array]:
+def joined(graphs: list[Graph]) -> Graph:
+    """Graphs of one numerics side by side in one, so that one library computes them all."""
+    whole = Graph("joined", numerics=graphs[0].numerics)
+    for i, graph in enumerate(graphs):
+        assert graph.numerics == whole.numerics
+        whole.values |= {f"g{i}_{name}": Value(f"g{i}_{name}", value.type, value.data) for name, value in graph.values.items()}
+        for node in graph.nodes:
+            whole.nodes.append(Node(f"g{i}_{node.name}", node.op, [f"g{i}_{name}" for name in node.inputs], [f"g{i}_{name}" for name in node.outputs]))
+        whole.inputs += [f"g{i}_{name}" for name in graph.inputs]
+        whole.outputs += [f"g{i}_{name}" for name in graph.outputs]
+    return whole
+
+
+def assert_kernels_match(graph: Graph, feeds: dict[str, Array], target: str = "host", optimize: str = "balanced") -> list[Array]:
     """Program on the Cython kernels == numpy reference, byte for byte; returns the outputs."""
     expected = run_reference(graph, feeds)
-    outputs = Interpreter(program_of(graph)).run([feeds[name] for name in graph.inputs])
+    outputs = Interpreter(program_of(graph, target, optimize)).run([feeds[name] for name in graph.inputs])
     for name, got in zip(graph.outputs, outputs, strict=True):
         np.testing.assert_array_equal(got, expected[name].reshape(got.shape), err_msg=f"{graph.nodes[0].op} {graph.types(graph.nodes[0].inputs)}")
     return outputs

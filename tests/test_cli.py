@@ -79,6 +79,25 @@ def test_choices_are_those_of_the_registries() -> None:
     assert offered["numerics"] == set(NUMERICS)
     assert offered["observer"] == set(OBSERVERS)
     assert offered["io"] == set(api.IO)
+    assert offered["optimize"] == set(api.OPTIMIZE)
+
+
+def test_level_of_optimization_is_shown_and_kept(model: Path, tmp_path: Path) -> None:
+    """And of each layer, why better kernels were not taken."""
+    done = run("compile", model, "-o", tmp_path / "lib", "--optimize", "size")
+    assert done.exit_code == 0 and re.search(r"^optimized for +size *$", done.stdout, re.MULTILINE)
+    manifest = json.loads((tmp_path / "lib" / "manifest.json").read_text("utf-8"))
+    assert manifest["optimize"] == "size"
+    assert "costs more code than the portable kernel" in " ".join(manifest["layers"][0]["refused"])
+    shown = run_json("compile", model, "-o", tmp_path / "other")
+    assert shown["optimize"] == "balanced"
+    assert [line["refused"] for line in shown["layers"]] == [line["refused"] for line in load_layers(tmp_path / "other")]
+
+
+def load_layers(directory: Path) -> list[dict[str, Any]]:
+    layers = json.loads((directory / "manifest.json").read_text("utf-8"))["layers"]
+    assert isinstance(layers, list)
+    return layers
 
 
 def test_inspect_of_a_quantized_model(model: Path) -> None:

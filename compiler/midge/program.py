@@ -108,6 +108,7 @@ class Routine:
     family: str
     lines: tuple[str, ...]
     stack_nbytes: int
+    feature: str = "dsp"  # what the assembly needs of the target
 
 
 @dataclass(frozen=True)

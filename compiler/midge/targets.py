@@ -50,7 +50,7 @@ class Board:
 class Target:
     """What code is generated and compiled for.
 
-    features: subset of {dsp, mve, fpu, unaligned}. flags: for `<prefix>gcc`. board: key of BOARDS, or None where nothing emulates it.
+    features: subset of {dsp, mve, fpu, unaligned, thumb1, thumb2}, the last two where nothing of the first two is. flags: for `<prefix>gcc`. board: key of BOARDS, or None where nothing emulates it.
     """
 
     name: str
@@ -115,9 +115,9 @@ TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         Target("host", "host", _features(), (), None, "", "portable kernels only, run by the host itself"),
-        Target("cortex-m0", "cortex-m0", _features(), ("-mcpu=cortex-m0", *_THUMB_SOFT), "microbit", _ARM),
-        Target("cortex-m0plus", "cortex-m0plus", _features(), ("-mcpu=cortex-m0plus", *_THUMB_SOFT), "microbit", _ARM, "emulated as a Cortex-M0"),
-        Target("cortex-m3", "cortex-m3", _features("unaligned"), ("-mcpu=cortex-m3", *_THUMB_SOFT), "mps2-an385", _ARM),
+        Target("cortex-m0", "cortex-m0", _features("thumb1"), ("-mcpu=cortex-m0", *_THUMB_SOFT), "microbit", _ARM),
+        Target("cortex-m0plus", "cortex-m0plus", _features("thumb1"), ("-mcpu=cortex-m0plus", *_THUMB_SOFT), "microbit", _ARM, "emulated as a Cortex-M0"),
+        Target("cortex-m3", "cortex-m3", _features("thumb2", "unaligned"), ("-mcpu=cortex-m3", *_THUMB_SOFT), "mps2-an385", _ARM),
         Target(
             "cortex-m4",
             "cortex-m4",

@@ -53,6 +53,17 @@ static inline uint32_t midge_sxtb16(uint32_t bytes) {
 static inline uint32_t midge_sxtb16_odd(uint32_t bytes) { return midge_sxtb16(bytes >> 8); }
 #endif
 
+/* SSAT #8: limited to int8. */
+#if defined(__GNUC__) && defined(__thumb2__)
+static inline int32_t midge_saturate8(int32_t value) {
+  int32_t limited;
+  __asm__("ssat %0, #8, %1" : "=r"(limited) : "r"(value) : "cc");
+  return limited;
+}
+#else
+static inline int32_t midge_saturate8(int32_t value) { return value < -128 ? -128 : value > 127 ? 127 : value; }
+#endif
+
 /* SMLAD: acc + low * low + high * high, modulo 2^32. */
 static inline int32_t midge_smlad(int32_t a, int32_t b, int32_t acc) {
   uint32_t products = (uint32_t)(midge_low16(a) * midge_low16(b)) + (uint32_t)(midge_high16(a) * midge_high16(b));

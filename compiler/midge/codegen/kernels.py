@@ -14,8 +14,24 @@ from midge.errors import IRError
 from midge.program import Kernel, Routine
 
 LICENCE = "/* SPDX-License-Identifier: 0BSD */"
-ARCH = "arch/dsp.h"  # says where generated assembly may be used
+
 _NEEDED_FOR = {"string.h": r"mem(cpy|set|move|cmp)", "stddef.h": r"NULL|size_t|ptrdiff_t", "limits.h": r"\w+_(MIN|MAX)", "stdbool.h": "bool|true|false"}
+
+
+@dataclass(frozen=True)
+class Arch:
+    """Where generated assembly of one feature may be used: the header that says so, the macro that is 1 there, the macro that takes routine or twin."""
+
+    path: str
+    have: str
+    choose: str
+
+
+ARCHS = {
+    "dsp": Arch("arch/dsp.h", "MIDGE_HAVE_ASM", "MIDGE_ROUTINE"),
+    "thumb1": Arch("arch/thumb.h", "MIDGE_HAVE_THUMB1", "MIDGE_THUMB1_ROUTINE"),
+    "thumb2": Arch("arch/thumb.h", "MIDGE_HAVE_THUMB2", "MIDGE_THUMB2_ROUTINE"),
+}
 
 
 @dataclass(frozen=True)
@@ -156,7 +172,8 @@ def emit_kernels(kernels: Iterable[Kernel], numerics: str, name: str, routines: 
     reach = _Reach()
     for routine in routines:
         reach.add(f"{routine.family}.h", routine.twin)
-        reach.add(ARCH, "MIDGE_ROUTINE")
+        arch = ARCHS[routine.feature]
+        reach.add(arch.path, arch.choose)
     for kernel in kernels:
         for symbol in kernel.symbols(numerics):
             reach.add(f"{kernel.family}.h", symbol)

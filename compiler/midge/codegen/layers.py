@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from midge.codegen.kernels import Field, Function, declare, rename, struct_fields
+from midge.codegen.kernels import ARCHS, Field, Function, declare, rename, struct_fields
 from midge.codegen.names import comment, plain_text, wrapped_list
 from midge.codegen.weights import symbol
 from midge.errors import IRError
@@ -133,7 +133,7 @@ class _CallWriter:
         routine = self.program.routines.get(self.call.constants[field.name])
         if routine is not None:
             fast, twin = (rename(symbol, self.program.name) for symbol in (routine.symbol, routine.twin))
-            return f"    .{field.name} = {self.program.name.upper()}_ROUTINE({fast}, {twin}),"
+            return f"    .{field.name} = {rename(ARCHS[routine.feature].choose, self.program.name)}({fast}, {twin}),"
         constant = self.program.constants.get(self.call.constants[field.name])
         if constant is None:
             raise IRError(f"call '{self.call.name}': no constant named {self.call.constants[field.name]!r}")

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NAME_routines.c and .h: generated inner loops as naked functions of assembly, present only where NAME_HAVE_ASM says so."""
+"""NAME_routines.c and .h: generated inner loops as naked functions of assembly, present only where a macro says so, NAME_HAVE_ASM or another feature's."""
 
 from __future__ import annotations
 
 import re
 
-from midge.codegen.kernels import ARCH, LICENCE, file_name, prototype, rename
+from midge.codegen.kernels import ARCHS, LICENCE, file_name, prototype, rename
 from midge.codegen.names import comment
 from midge.program import Program, Routine
 
@@ -15,12 +15,16 @@ CHUNK = 3500  # characters of one asm statement; clang takes no string literal a
 def routine_files(program: Program) -> dict[str, str]:
     """File name -> text."""
     name, routines = program.name, list(program.routines.values())
-    guard, have = f"{name.upper()}_ROUTINES_H", f"#if {name.upper()}_HAVE_ASM"
-    includes = sorted({file_name(ARCH, name), f"{name}_internal.h", *(file_name(f"{routine.family}.h", name) for routine in routines)})
-    declared = "\n".join(rename(_prototype(routine, routine.symbol), name) + ";" for routine in routines)
-    header = [f"{LICENCE}\n#ifndef {guard}\n#define {guard}", "\n".join(f'#include "{i}"' for i in includes), f"{have}\n{declared}\n#endif", "#endif"]
-    bodies = [_definition(program, routine) for routine in routines]
-    source = [f'{LICENCE}\n#include "{name}_routines.h"', have, *bodies, "#endif"]
+    guard, features = f"{name.upper()}_ROUTINES_H", sorted({routine.feature for routine in routines})
+    archs = {file_name(ARCHS[feature].path, name) for feature in features}
+    includes = sorted({*archs, f"{name}_internal.h", *(file_name(f"{routine.family}.h", name) for routine in routines)})
+    header = [f"{LICENCE}\n#ifndef {guard}\n#define {guard}", "\n".join(f'#include "{i}"' for i in includes)]
+    source = [f'{LICENCE}\n#include "{name}_routines.h"']
+    for feature in features:
+        mine, have = [routine for routine in routines if routine.feature == feature], rename(f"#if {ARCHS[feature].have}", name)
+        header.append("\n".join([have, *(rename(_prototype(routine, routine.symbol), name) + ";" for routine in mine), "#endif"]))
+        source += [have, *(_definition(program, routine) for routine in mine), "#endif"]
+    header.append("#endif")
     return {f"{name}_routines.h": "\n\n".join(header) + "\n", f"{name}_routines.c": "\n\n".join(source) + "\n"}
 
 
@@ -44,4 +48,4 @@ def _statements(lines: tuple[str, ...]) -> list[str]:
         if sum(len(text) for text in statements[-1]) + len(line) > CHUNK:
             statements.append([])
         statements[-1].append(f'      "{line}\\n"')
-    return ["\n".join(["  __asm__ volatile(", *block]) + ");" for block in statements]
+    return ["\n".join(["  __asm__ volatile(", '      ".syntax unified\\n"', *block]) + ");" for block in statements]

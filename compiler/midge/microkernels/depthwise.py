@@ -15,34 +15,46 @@ import numpy as np
 
 from midge.ir import Array
 from midge.microkernels.gemm import Gemm
+from midge.microkernels.spread import FIELD, spread_routine
 from midge.program import Routine
 
-ROWS, IN_ROWS = 16, 18  # of one call, at most; as in depthwise_dsp.c
+DEPTHS = (18, 10, 6)  # rows of a strip, few so that layers share routines; the first serves most rows of a call, 16, as in depthwise_dsp.c
+NARROW = 8  # output columns that a routine spells out, at most
+TOTALS = (12, 8, 16, 20)  # shifts that all channels of a layer may share, in the order they are tried
 STRIP_NBYTES = 2560  # what a call may spend on its strip to convert fewer rows twice
-SHAPE = ("lines", "pixel", "step", "left", "full", "right", "zero", "span", "round", "pairs", "channel", "count")
-FIELD = {name: 4 * i for i, name in enumerate(SHAPE)}
-PITCH, END, MULTIPLIER, OUT_PIXEL, OUT_ROW, SHIFT, BIAS, ROW, SPAN = 0, 4, 8, 16, 20, 24, 28, 32, 36  # the frame of taps
-OUTS, OUTS_END, OUTS_BEGIN, ROUND, CHANNEL, STRIP, STREAM, OUT, FRAME = 40, 44, 48, 52, 56, 64, 72, 76, 80
+END, MULTIPLIER, OUT_PIXEL, OUT_ROW, SHIFT, BIAS, ROW, SPAN, OUTS, OUTS_END = 0, 8, 16, 20, 24, 28, 32, 36, 40, 44  # the frame of taps
+OUTS_BEGIN, ROUND, CHANNEL, STRIP, STREAM, OUT, FRAME = 48, 52, 56, 64, 68, 72, 76
 
 
 @dataclass(frozen=True)
 class Depthwise:
-    """One layer: weights (C, 3, 3) and requantization, output size in pixels and stride."""
+    """One layer: weights (C, 3, 3) and requantization, output size, input width, padding on the left and stride in pixels."""
 
     gemm: Gemm
     height: int
     width: int
+    in_width: int
+    pad: int
     stride: int
+    numerics: str
 
     @property
-    def in_rows(self) -> int:
-        """Input rows of a call, which the strip holds."""
-        return (self.block - 1) * self.stride + 3
+    def total(self) -> int:
+        """Bits that all channels are shifted by after scaling their weights by 2**scale each, 0 if they differ: no multiple of four suits them all.
 
-    @property
-    def depth(self) -> int:
-        """Rows of the strip: those that pairs of output rows read."""
-        return self.block * self.stride + 3 - self.stride
+        Double rounding, floor((floor(acc * m / 2**31 + 1/2) + 2**(n - 1)) / 2**n), is a single division whose constant has both halves; so weights
+        may be scaled to leave the same shift to all. Of negative sums it takes 1 before the division, which only matters if the output may be negative.
+        """
+        if self.numerics == "tflite" and self.gemm.zero_point != -128:
+            return 0
+        return next((total for total in TOTALS if self._suits(total)), 0)
+
+    def _suits(self, total: int) -> bool:
+        scale = total + 1 + self.gemm.shift.astype(np.int64)
+        weights = self.gemm.weights.astype(np.int64)
+        least = 2 if self.numerics == "tflite" else 1  # so that half a unit of the first rounding is a whole number
+        reach = np.abs(self.gemm.bias) + 128 * np.abs(weights).sum(1)
+        return bool((scale >= least).all() and (scale[weights.any(1)] <= 8).all() and (reach << np.maximum(scale, 0) < 1 << 31).all())
 
     @property
     def columns(self) -> int:
@@ -52,11 +64,18 @@ class Depthwise:
     @property
     def block(self) -> int:
         """Output rows of a call, even: as many as share conversion within STRIP_NBYTES, evenly spread."""
-        rows = min(ROWS, (IN_ROWS - 3) // self.stride + 1, self.height + self.height % 2)
-        while rows > 2 and 16 * self.columns * (rows * self.stride + 3 - self.stride) > STRIP_NBYTES:
-            rows -= 1
-        calls = -(-self.height // (rows // 2 * 2))
+        depth = next((depth for depth in DEPTHS if 16 * self.columns * depth <= STRIP_NBYTES), DEPTHS[-1])
+        calls = -(-self.height // self._rows(depth))
         return -(-self.height // (2 * calls)) * 2
+
+    @property
+    def depth(self) -> int:
+        """Rows of the strip."""
+        return min(depth for depth in DEPTHS if self._rows(depth) >= self.block)
+
+    def _rows(self, depth: int) -> int:
+        """Output rows of a call that a strip serves, even."""
+        return ((depth - 3) // self.stride + 1) // 2 * 2
 
     @property
     def scratch(self) -> int:
@@ -65,119 +84,153 @@ class Depthwise:
 
     def stream(self) -> Array:
         """The int32 words that the routines walk."""
+        shift = -self.gemm.shift.astype(np.int64)
+        scale = self.total + 1 - shift if self.total else np.ones_like(shift)
         weights = (self.gemm.weights.reshape(-1, 3, 3).astype(np.int64) & 0xFF) << np.array([0, 16, 24])
         rows = weights.sum(2)
-        rows[:, 0] |= -self.gemm.shift.astype(np.int64) << 8
-        words = np.concatenate([rows, 2 * self.gemm.bias[:, None], self.gemm.multiplier[:, None].astype(np.int64)], 1)
+        rows[:, 0] |= scale << 8
+        rows[:, 1] |= (shift + scale - 1) << 8
+        words = np.concatenate([rows, (self.gemm.bias << scale)[:, None], self.gemm.multiplier[:, None].astype(np.int64)], 1)
         return (np.concatenate([[self.depth], words.reshape(-1)]) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
 
-    def routines(self, numerics: str) -> tuple[Routine, Routine]:
+    def routines(self) -> tuple[Routine, Routine]:
         """(spread, taps)."""
-        return spread_routine(), taps_routine(self.stride, self.width % 2 != 0, numerics, self.gemm.zero_point == -128)
+        narrow = self.width if self.width <= NARROW else 0
+        taps = Taps(self.stride, self.depth, narrow, self.width % 2 != 0, self.numerics == "tflite", self.gemm.zero_point == -128, self.total)
+        return spread_routine(self.depth, self.in_width, self.pad % 2 != 0), taps.routine
 
 
-def spread_routine() -> Routine:
-    """r0 lines, r1 place in the strip, r2 pixel, r3 bytes a pixel, r4 step, r5 3 * step, r11 end of the full pairs, r12 their bytes, r14 end of lines."""
-    lines = ["push {r4-r11, lr}", "sub sp, #20", "str r3, [sp]", "str r1, [sp, #16]", _field("r3", "pixel"), _field("r4", "step")]
-    lines += ["add r5, r4, r4, lsl #1", _field("r6", "left"), _field("r7", "full"), _field("r8", "right"), _field("r9", "zero"), _field("r10", "lines")]
-    lines += ["str r6, [sp, #4]", "strd r8, r9, [sp, #8]", "add r7, r7, r6", "mul r12, r7, r4", "lsl r12, r12, #2", "add lr, r0, r10, lsl #2"]
-    lines += ["1:", "ldr r2, [r0], #4", "ldrd r6, r7, [sp]", "add r2, r2, r6", "ldr r1, [sp, #16]", "add r6, r1, #4", "str r6, [sp, #16]"]
-    lines += ["add r11, r1, r12", "cbz r7, 4f", "ldr r6, [sp, #12]", "ldr r7, [r2]", "add r2, r2, r3", "b 3f"]
-    lines += ["2:", "ldr r6, [r2]", "ldr r7, [r2, r3]", "add r2, r2, r3, lsl #1", "3:", *_spread_pair()]
-    lines += ["4:", "cmp r1, r11", "blo 2b", "bne 5f", "ldr r6, [sp, #8]", "cbz r6, 5f", "ldr r6, [r2]", "ldr r7, [sp, #12]", "b 3b"]
-    lines += ["5:", "cmp r0, lr", "bne 1b", "add sp, #20", "pop {r4-r11, pc}"]
-    return Routine("midge_depthwise_spread", "midge_depthwise_spread_s8", "depthwise_dsp", tuple(lines), 56)
+@dataclass(frozen=True)
+class Taps:
+    """The routine for a stride and a depth of the strip, for one narrow width or (0) for any that is odd or even, a profile of rounding, and a shift
+    shared by all channels (0: each has its own). `relu`: the output's zero_point is -128, so the sign correction of double rounding only moves values
+    that are clamped to -128 anyway.
+
+    r0 strip, r14 out; the accumulators of output (y, x) are in r7 + 2 * y + x, data in r11, r12, at stride 2 in r6 too.
+    """
+
+    stride: int
+    depth: int
+    narrow: int
+    odd: bool
+    twice: bool
+    relu: bool
+    total: int
+
+    @property
+    def symbol(self) -> str:
+        width = f"_{self.narrow}" if self.narrow else "_odd" if self.odd else ""
+        ending = f"_shift{self.total}" if self.total else "_relu" if self.twice and self.relu else ""
+        return f"midge_depthwise{self.depth}_s{self.stride}{width}{ending}" + ("_tflite" if self.twice else "")
+
+    @property
+    def routine(self) -> Routine:
+        lines = [*self._setup("r3"), "1:", *self._weights(), *self._constants(), "2:", *self._row_pair()]
+        if self.narrow:
+            for block in range(self.narrow // 2):
+                lines += [*self._block(2), *self._finish(2, last=not self.odd and block == self.narrow // 2 - 1)]
+        else:
+            lines += ["3:", *self._block(2), *self._finish(2), f"ldr r11, [sp, #{END}]", "cmp r0, r11", "bne.w 3b"]
+        if self.odd:
+            lines += [*self._block(1), *self._finish(1, last=True)]
+        lines += [f"ldrd r7, r8, [sp, #{OUTS}]", "cmp r7, r8", "bne.w 2b", f"ldrd r6, r7, [sp, #{CHANNEL}]", f"ldr r8, [sp, #{STRIP}]"]
+        lines += ["add r6, r6, #1", f"add r8, r8, #{4 * self.depth}", f"str r8, [sp, #{STRIP}]", "subs r7, r7, #1", f"strd r6, r7, [sp, #{CHANNEL}]"]
+        lines += ["bne.w 1b", f"add sp, #{FRAME}", "pop {r4-r11, pc}"]
+        twin = "midge_depthwise_taps_s8" + ("_tflite" if self.twice else "")
+        return Routine(self.symbol, twin, "depthwise_dsp", tuple(lines), FRAME + 36)
+
+    def _setup(self, shape: str) -> list[str]:
+        lines = ["push {r4-r11, lr}", f"sub sp, #{FRAME}", f"strd r0, r1, [sp, #{STRIP}]"]
+        for name, place in (("pixel", OUT_PIXEL), ("round", ROUND), ("channel", CHANNEL), ("count", CHANNEL + 4)):
+            lines += [f"ldr r6, [{shape}, #{FIELD[name]}]", f"str r6, [sp, #{place}]"]
+        if not self.narrow:
+            lines += [f"ldr r6, [{shape}, #{FIELD['span']}]", f"str r6, [sp, #{SPAN}]"]
+        return [*lines, f"str r2, [sp, #{OUTS_BEGIN}]", f"ldr r6, [{shape}, #{FIELD['pairs']}]", "add r6, r2, r6, lsl #3", f"str r6, [sp, #{OUTS_END}]"]
+
+    def _weights(self) -> list[str]:
+        """Scaled. Stride 1: w0, w1 of the kernel rows in r1, r3, r5; w1, w2 in r2, r4, r6. Stride 2: w0, w1 in r1, r2, r3; w2 of rows 1, 0 in r4, of row 2
+        in the upper half of r5. The scale goes to r9."""
+        rows = ("r1", "r3", "r5") if self.stride == 1 else ("r1", "r2", "r3")
+        thirds = ("r2", "r4", "r6") if self.stride == 1 else ("r4", "r5", "r5")
+        lines = [f"ldr r12, [sp, #{STREAM}]", f"ldmia r12!, {{{', '.join(rows)}, r7, r8}}", f"str r12, [sp, #{STREAM}]", f"ubfx r9, {rows[0]}, #8, #8"]
+        if self.total:
+            lines += ["mov r11, #65536", "lsl r10, r11, r9", "sub r10, r10, r11"]  # what the lower half spills into the upper when both are shifted
+        else:
+            lines += [f"ubfx r10, {rows[1]}, #8, #8"]
+        for row, third in zip(rows, thirds, strict=True):
+            lines += [f"sxtb16 {third}, {row}, ror #8", *self._scale(third, spills=False), f"sxtb16 {row}, {row}", *self._scale(row, spills=True)]
+            if self.stride == 1:
+                lines.append(f"pkhtb {third}, {third}, {row}, asr #16")
+            elif row == "r2":
+                lines.append("pkhtb r4, r4, r5, asr #16")
+        return lines
+
+    def _scale(self, pair: str, *, spills: bool) -> list[str]:
+        """The halves of a pair times 2**r9; the lower half of one that does not spill is a small number not used."""
+        if not self.total:
+            return [f"sadd16 {pair}, {pair}, {pair}"]
+        return [f"lsl {pair}, {pair}, r9"] + ([f"bic {pair}, {pair}, r10"] if spills else [])
+
+    def _constants(self) -> list[str]:
+        """Bias r7, multiplier r8 and C to the frame, n beside them if channels have their own; the walk over output rows starts again."""
+        lines = [f"str r7, [sp, #{BIAS}]", f"ldrd r7, r11, [sp, #{OUTS_BEGIN}]"]
+        if self.total:
+            lines.append(f"lsl r10, r11, #{self.total - 1}")
+            if self.twice:
+                lines += ["sub r9, r9, #2", "mov r11, #1", "lsl r11, r11, r9", "add r10, r10, r11"]
+        else:
+            lines += [f"str r10, [sp, #{SHIFT}]", "sub r10, r10, #1", "lsl r10, r11, r10"]
+        return [*lines, f"strd r8, r10, [sp, #{MULTIPLIER}]", f"ldr r0, [sp, #{STRIP}]", f"str r0, [sp, #{ROW}]"]
+
+    def _row_pair(self) -> list[str]:
+        """Pointers of the next two output rows; r7 walks over them."""
+        lines = ["ldrd lr, r9, [r7], #8", f"ldr r10, [sp, #{CHANNEL}]", f"str r7, [sp, #{OUTS}]", "sub r9, r9, lr", f"str r9, [sp, #{OUT_ROW}]"]
+        lines += ["add lr, lr, r10", f"ldr r0, [sp, #{ROW}]"]
+        if not self.narrow:
+            lines += [f"ldr r11, [sp, #{SPAN}]", "add r11, r11, r0", f"str r11, [sp, #{END}]"]
+        return [*lines, f"add r12, r0, #{8 * self.stride}", f"str r12, [sp, #{ROW}]"]
+
+    def _block(self, columns: int) -> list[str]:
+        """Accumulators of two output rows by `columns` columns; r0 moves on by the column pairs that the next block does not read."""
+        stride, pitch, started = self.stride, 16 * self.depth, set[str]()
+        lines = [f"ldr r7, [sp, #{BIAS}]"] + (["mov r8, r7"] if stride == 2 and columns == 2 else [])
+        steps = 2 if stride == 1 else columns + 1
+        for step in range(steps):
+            for load, words, rows in _loads(stride, pitch, step == steps - 1):
+                lines.append(load)
+                for word, row in reversed([*zip(words, rows, strict=True)]):
+                    lines += _products(stride, columns, step, word, row, started)
+        return lines
+
+    def _finish(self, columns: int, *, last: bool = False) -> list[str]:
+        """Requantize and store; the second row first, because a row without a partner is its own second row."""
+        accs = [f"r{7 + 2 * y + x}" for y in range(2) for x in range(columns)]
+        lines = [f"ldrd r11, r12, [sp, #{MULTIPLIER}]"]
+        if self.total:
+            for acc in accs:
+                lines += [f"smmla {acc}, {acc}, r11, r12", f"ssat {acc}, #8, {acc}, asr #{self.total}"]
+        elif self.twice and not self.relu:
+            lines.append(f"str lr, [sp, #{OUT}]")
+            for acc in accs:
+                lines += [f"smmlar lr, {acc}, r11, r12", f"add {acc}, lr, {acc}, asr #31"]
+            lines.append(f"ldr lr, [sp, #{OUT}]")
+        else:
+            lines += [f"{'smmlar' if self.twice else 'smmla'} {acc}, {acc}, r11, r12" for acc in accs]
+        if not self.total:
+            lines += [f"ldr r11, [sp, #{SHIFT}]", *(f"asr {acc}, {acc}, r11" for acc in accs), *(f"ssat {acc}, #8, {acc}" for acc in accs)]
+        lines += [f"ldrd r11, r12, [sp, #{OUT_PIXEL}]"]
+        for x in range(columns):
+            lines += [f"strb r{9 + x}, [lr, r12]", f"strb r{7 + x}, [lr]", "add lr, lr, r11"]
+        return lines[:-1] if last else lines
 
 
-def _field(register: str, name: str) -> str:
-    return f"ldr {register}, [r2, #{FIELD[name]}]"
-
-
-def _spread_pair() -> list[str]:
-    """Four channels of the pixels r6 and r7 to the strip."""
-    lines = []
-    for turn, low, high in (("", "", ", r4, lsl #1"), (", ror #8", ", r4", ", r5")):
-        lines += [f"sxtb16 r8, r6{turn}", f"sxtb16 r9, r7{turn}", "pkhbt r10, r8, r9, lsl #16", f"str r10, [r1{low}]"]
-        lines += ["pkhtb r10, r9, r8, asr #16", f"str r10, [r1{high}]"]
-    return [*lines, "add r1, r1, r4, lsl #2"]
-
-
-def taps_routine(stride: int, odd: bool, numerics: str, relu: bool) -> Routine:
-    """r0 strip, r14 out; the accumulators of output (y, x) are in r7 + 2 * y + x, data in r11, r12, at stride 2 in r6 too. `odd`: a last column stands alone.
-    `relu`: the output's zero_point is -128, so the sign correction of double rounding only moves values that are clamped to -128 anyway."""
-    twice = numerics == "tflite"
-    corrects = twice and not relu
-    symbol = f"midge_depthwise_s{stride}" + ("_odd" if odd else "") + ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
-    lines = [*_taps_setup("r3"), "1:", *(_weights_pairs() if stride == 1 else _weights_apart()), *_constants()]
-    lines += ["2:", *_row_pair(stride), "3:", *_block(stride, 2), *_finish(2, twice, corrects), "bne.w 3b"]
-    if odd:
-        lines += [*_block(stride, 1), *_finish(1, twice, corrects)]
-    lines += [f"ldrd r7, r8, [sp, #{OUTS}]", "cmp r7, r8", "bne.w 2b", f"ldrd r6, r7, [sp, #{CHANNEL}]", f"ldrd r8, r9, [sp, #{STRIP}]"]
-    lines += ["add r6, r6, #1", "add r8, r8, r9", f"str r8, [sp, #{STRIP}]", "subs r7, r7, #1", f"strd r6, r7, [sp, #{CHANNEL}]", "bne.w 1b"]
-    twin = "midge_depthwise_taps_s8" + ("_tflite" if twice else "")
-    return Routine(symbol, twin, "depthwise_dsp", (*lines, f"add sp, #{FRAME}", "pop {r4-r11, pc}"), FRAME + 36)
-
-
-def _taps_setup(shape: str) -> list[str]:
-    def field(register: str, name: str) -> str:
-        return f"ldr {register}, [{shape}, #{FIELD[name]}]"
-
-    lines = ["push {r4-r11, lr}", f"sub sp, #{FRAME}", field("r4", "step"), "lsl r5, r4, #2", f"str r5, [sp, #{PITCH}]", f"strd r0, r4, [sp, #{STRIP}]"]
-    lines += [field("r6", "pixel"), f"str r6, [sp, #{OUT_PIXEL}]", field("r6", "span"), f"str r6, [sp, #{SPAN}]", field("r6", "round")]
-    lines += [f"strd r2, r6, [sp, #{OUTS_BEGIN}]", field("r6", "pairs"), "add r6, r2, r6, lsl #3", f"str r6, [sp, #{OUTS_END}]"]
-    return [*lines, field("r6", "channel"), field("r7", "count"), f"strd r6, r7, [sp, #{CHANNEL}]", f"str r1, [sp, #{STREAM}]"]
-
-
-def _weights_pairs() -> list[str]:
-    """Stride 1, doubled: w0, w1 of the kernel rows in r1, r3, r5; w1, w2 in r2, r4, r6."""
-    lines = [f"ldr r12, [sp, #{STREAM}]", "ldmia r12!, {r1, r3, r5, r7, r8}", "ubfx r9, r1, #8, #8"]
-    for low, high in (("r1", "r2"), ("r3", "r4"), ("r5", "r6")):
-        lines += [f"sxtb16 {high}, {low}, ror #8", f"sxtb16 {low}, {low}", f"pkhtb {high}, {high}, {low}, asr #16"]
-        lines += [f"sadd16 {low}, {low}, {low}", f"sadd16 {high}, {high}, {high}"]
-    return lines
-
-
-def _weights_apart() -> list[str]:
-    """Stride 2, doubled: w0, w1 of the kernel rows in r1, r2, r3; w2 of rows 1, 0 in r4, of row 2 in the upper half of r5."""
-    lines = [f"ldr r12, [sp, #{STREAM}]", "ldmia r12!, {r1-r3, r7, r8}", "ubfx r9, r1, #8, #8", "sxtb16 r4, r1, ror #8", "sxtb16 r5, r2, ror #8"]
-    lines += ["pkhtb r4, r4, r5, asr #16", "sxtb16 r5, r3, ror #8", *(f"sxtb16 r{i}, r{i}" for i in (1, 2, 3))]
-    return [*lines, *(f"sadd16 r{i}, r{i}, r{i}" for i in range(1, 6))]
-
-
-def _constants() -> list[str]:
-    """Bias r7, multiplier r8 and n r9 to the frame, C = round << (n - 1) beside them; the walk over output rows starts again."""
-    lines = [f"str r12, [sp, #{STREAM}]", f"ldrd r12, r11, [sp, #{OUTS_BEGIN}]", "sub r10, r9, #1", "lsl r10, r11, r10", f"strd r8, r10, [sp, #{MULTIPLIER}]"]
-    return [*lines, f"strd r9, r7, [sp, #{SHIFT}]", f"str r12, [sp, #{OUTS}]", f"ldr r0, [sp, #{STRIP}]", f"str r0, [sp, #{ROW}]"]
-
-
-def _row_pair(stride: int) -> list[str]:
-    """Pointers of the next two output rows."""
-    lines = [f"ldr r8, [sp, #{OUTS}]", "ldrd lr, r9, [r8], #8", f"str r8, [sp, #{OUTS}]", "sub r9, r9, lr", f"str r9, [sp, #{OUT_ROW}]"]
-    lines += [f"ldr r10, [sp, #{CHANNEL}]", "add lr, lr, r10", f"ldrd r0, r11, [sp, #{ROW}]", "add r11, r11, r0", f"str r11, [sp, #{END}]"]
-    return [*lines, f"add r12, r0, #{8 * stride}", f"str r12, [sp, #{ROW}]"]
-
-
-def _advance(last: bool) -> list[str]:
-    """To the next column pair; `last` sets the flags of the loop."""
-    return [f"ldrd r11, r12, [sp, #{PITCH}]", "add r0, r0, r11", "cmp r0, r12"] if last else [f"ldr r11, [sp, #{PITCH}]", "add r0, r0, r11"]
-
-
-def _block(stride: int, columns: int) -> list[str]:
-    """Accumulators of two output rows by `columns` columns."""
-    steps = range(2) if stride == 1 else range(columns + 1)
-    started: set[str] = set()
-    lines = [f"ldr r7, [sp, #{BIAS}]"] + (["mov r8, r7"] if stride == 2 and columns == 2 else [])
-    for step in steps:
-        if step:
-            lines += _advance(columns == 2 and step == steps[-1])
-        loads = [("ldrd r11, r12, [r0]", ("r11", "r12"), (0, 1)), ("ldrd r11, r12, [r0, #8]", ("r11", "r12"), (2, 3))]
-        if stride == 2:
-            loads = [("ldmia r0, {r6, r11, r12}", ("r6", "r11", "r12"), (0, 1, 2)), ("ldrd r11, r12, [r0, #12]", ("r11", "r12"), (3, 4))]
-        for load, words, rows in loads:
-            lines.append(load)
-            for word, row in reversed([*zip(words, rows, strict=True)]):
-                lines += _products(stride, columns, step, word, row, started)
-    return lines
+def _loads(stride: int, pitch: int, last: bool) -> list[tuple[str, tuple[str, ...], tuple[int, ...]]]:
+    """Loads of the words of one column pair, the registers and the input rows: to the next column pair unless it is the block's last."""
+    if stride == 1:
+        loads = ("ldrd r11, r12, [r0]", "ldrd r11, r12, [r0, #8]") if last else ("ldrd r11, r12, [r0], #8", f"ldrd r11, r12, [r0], #{pitch - 8}")
+        return [(loads[0], ("r11", "r12"), (0, 1)), (loads[1], ("r11", "r12"), (2, 3))]
+    loads = ("ldmia r0, {r6, r11, r12}", "ldrd r11, r12, [r0, #12]") if last else ("ldmia r0!, {r6, r11, r12}", f"ldrd r11, r12, [r0], #{pitch - 12}")
+    return [(loads[0], ("r6", "r11", "r12"), (0, 1, 2)), (loads[1], ("r11", "r12"), (3, 4))]
 
 
 def _products(stride: int, columns: int, step: int, word: str, row: int, started: set[str]) -> list[str]:
@@ -209,21 +262,3 @@ def _apart_product(tap: int, word: str, ky: int) -> str:
         kind, weights = (("smlabt", "r4"), ("smlabb", "r4"), ("smlabt", "r5"))[ky]
         return f"{kind} {{acc}}, {word}, {weights}, {{start}}"
     return f"smlad {{acc}}, {word}, r{1 + ky}, {{start}}" if tap == 0 else ""
-
-
-def _finish(columns: int, twice: bool, corrects: bool) -> list[str]:
-    """Requantize and store; the second row first, because a row without a partner is its own second row."""
-    accs = [f"r{7 + 2 * y + x}" for y in range(2) for x in range(columns)]
-    lines = [f"ldrd r11, r12, [sp, #{MULTIPLIER}]"]
-    if corrects:
-        lines.append(f"str lr, [sp, #{OUT}]")
-        for acc in accs:
-            lines += [f"smmlar lr, {acc}, r11, r12", f"add {acc}, lr, {acc}, asr #31"]
-        lines.append(f"ldr lr, [sp, #{OUT}]")
-    else:
-        lines += [f"{'smmlar' if twice else 'smmla'} {acc}, {acc}, r11, r12" for acc in accs]
-    lines += [f"ldr r11, [sp, #{SHIFT}]", *(f"asr {acc}, {acc}, r11" for acc in accs), *(f"ssat {acc}, #8, {acc}" for acc in accs)]
-    lines += [f"ldrd r11, r12, [sp, #{OUT_PIXEL}]"]
-    for x in range(columns):
-        lines += [f"strb r{9 + x}, [lr, r12]", f"strb r{7 + x}, [lr]", "add lr, lr, r11"]
-    return lines

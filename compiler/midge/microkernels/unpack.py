@@ -23,9 +23,10 @@ def unpack_routine(kernel_height: int, run: int, aligned: bool) -> Routine:
     for ky in range(1 if looped else kernel_height):
         lines += ["1:", "ldr r4, [r0], #4", "ldr r5, [r1], #4", "ldr lr, [sp, #44]", "add r4, r4, r3", "add r5, r5, lr"]
         lines += _run(fours, aligned)
+        lines += _add("lr", "r2", 16 * (kernel_height - ky - 1) * fours) if left else []
         for k in range(left):
-            place = 16 * (kernel_height - ky - 1) * fours + _place(ky * left + k)
-            lines += [f"ldrsb r6, [r4, #{k}]", f"ldrsb r7, [r5, #{k}]", f"strh r6, [r2, #{place}]", f"strh r7, [r2, #{place + 4}]"]
+            place = _place(ky * left + k)
+            lines += [f"ldrsb r6, [r4, #{k}]", f"ldrsb r7, [r5, #{k}]", f"strh r6, [lr, #{place}]", f"strh r7, [lr, #{place + 4}]"]
     lines += ["ldr lr, [sp]", "cmp r0, lr", "bne.w 1b"] if looped else []
     symbol = f"midge_unpack_{kernel_height}x{run}{'' if aligned else '_any'}"
     return Routine(symbol, "midge_unpack_s8", "conv2d_dsp", (*lines, "add sp, #8", "pop {r4-r11, pc}"), 44)
@@ -37,7 +38,16 @@ def _run(fours: int, aligned: bool) -> list[str]:
     if rounds < 2:
         return _groups(fours, aligned)
     body, tail = fours // rounds, fours % rounds
-    return [f"addw lr, r4, #{4 * body * rounds}", "str lr, [sp, #4]", "2:", *_groups(body, aligned), "ldr lr, [sp, #4]", "cmp r4, lr", "bne.w 2b", *_groups(tail, aligned)]
+    return [
+        *_add("lr", "r4", 4 * body * rounds),
+        "str lr, [sp, #4]",
+        "2:",
+        *_groups(body, aligned),
+        "ldr lr, [sp, #4]",
+        "cmp r4, lr",
+        "bne.w 2b",
+        *_groups(tail, aligned),
+    ]
 
 
 def _groups(count: int, aligned: bool) -> list[str]:
@@ -55,15 +65,14 @@ def _four(word0: str, word1: str) -> list[str]:
     return [*lines, "stmia r2!, {r6-r9}"]
 
 
+def _add(register: str, base: str, value: int) -> list[str]:
+    """register = base + value, below 2**16."""
+    return [f"addw {register}, {base}, #{value}"] if value < 4096 else [f"movw {register}, #{value}", f"add {register}, {register}, {base}"]
+
+
 def _place(tap: int) -> int:
     """Bytes from the first act to tap `tap` of pixel 0."""
     return tap // 4 * 16 + (tap & 1) * 8 + (tap & 2)
-
-
-def refuses_unpack(kernel_height: int, run: int) -> str:
-    """Why no routine is generated for a window, '' if one is."""
-    reach = 16 * kernel_height * (run // 4) + 4 * kernel_height * (run % 4)
-    return f"a window of {kernel_height} x {run} bytes is out of reach of one store" if run >= 4096 or (run % 4 and reach > 4000) else ""
 
 
 def window_order(kernel_height: int, run: int) -> list[int]:

@@ -20,6 +20,7 @@ import numpy as np
 from midge.errors import ImportFailed, IRError, Unsupported
 from midge.fixedpoint import Int64, activation_range, quantize_multiplier, requantize, shift_right_half_even
 from midge.ir import Array, DType, Node, Op, TensorType
+from midge.ops.binary_terms import TERMS_NBYTES, Terms, find_terms
 from midge.ops.build import Builder, OnnxNode, dequantize, onnx_op
 from midge.ops.lowering import Lowering
 from midge.ops.unary import call_table
@@ -27,6 +28,7 @@ from midge.program import Kernel, Window
 
 ADD_SHIFT = 20  # bits that tflite's Add and Sub gain before the operands are scaled
 MAX_SHIFT = 20  # operands have 9 bits: beyond that a scaled one does not fit in 32
+SPARE_NBYTES = 16384  # of tables that "balanced" adds to a model
 SATURATING = 4096.0  # a product of integers other than 0 times this saturates any 8-bit output
 
 
@@ -89,12 +91,51 @@ class Binary(Op):
             constant = ctx.graph.data(node.inputs[1 - index])
             if constant is not None and constant.size == 1 and types[index].count == out.count:
                 return self.lower_table(ctx, node, index, [every, constant.reshape(1)][:: 1 if index == 0 else -1])
+        terms = self.terms(ctx, types, out) if all(t.count == out.count for t in types) else "an operand is broadcast"
+        if isinstance(terms, Terms):
+            return self.lower_terms(ctx, node, terms)
+        ctx.refusals = [f"terms_s8: {terms}"] if terms else []
         flat = serves_flat(types, out)
         operands = [ctx.operand(name, None if flat else row_window(kind, out), flat=flat) for name, kind in zip(node.inputs, types, strict=True)]
         whole = (i for i in (0, 1) if types[i].count == out.count and not ctx.graph.is_constant(node.inputs[i]))
         kernel = Kernel(f"midge_{self.kind.lower()}_s8", "elementwise", profiled=True)
         ctx.call(node, kernel, binary_params(self, types, out, ctx.graph.numerics, flat=flat), operands, {}, flat=flat, in_place=next(whole, None))
         return None
+
+    def terms(self, ctx: Lowering, types: list[TensorType], out: TensorType) -> Terms | str:
+        """Both operands as tables whose sum is the output, or why there are none; '' where there never are."""
+        signs = self.signs()
+        if signs is None or ctx.optimize == "size":
+            return "costs more bytes than the portable kernel" if signs else ""
+        spent = sum(c.data.nbytes for name, c in ctx.program.constants.items() if "_terms" in name)
+        if ctx.optimize != "speed" and (spent + TERMS_NBYTES > SPARE_NBYTES or out.count < TERMS_NBYTES // 2):
+            return f"{TERMS_NBYTES} bytes of tables for {out.count} elements, after {spent}"
+        every = np.arange(-128, 128, dtype=np.int64)
+        pairs = [np.repeat(every, 256).astype(np.int8), np.tile(every, 256).astype(np.int8)]
+        wanted = self.reference(pairs, types, [out.with_shape((1 << 16,))], ctx.graph.numerics)[0].astype(np.int64).reshape(256, 256)
+        a, b = (sign * (every - t.q.z) * t.q.s / out.q.s for sign, t in zip(signs, types, strict=True))
+        limits = activation_range(self.low, self.high, out.q.s, out.q.z)
+        return find_terms(wanted, a, b, out.q.z, limits) or "no two tables give every sum exactly"
+
+    def signs(self) -> tuple[int, int] | None:
+        """Factors of both operands if the operation is their sum."""
+        return None
+
+    def lower_terms(self, ctx: Lowering, node: Node, terms: Terms) -> None:
+        """Look both operands up."""
+        out = ctx.graph.type(node.outputs[0])
+        act_min, act_max = activation_range(self.low, self.high, out.q.s, out.q.z)
+        kernel = Kernel("midge_terms_s8" if (act_min, act_max) == (-128, 127) else "midge_terms_clamped_s8", "elementwise")
+        whole = (i for i in (0, 1) if not ctx.graph.is_constant(node.inputs[i]))
+        ctx.call(
+            node,
+            kernel,
+            {"count": out.count, "act_min": act_min, "act_max": act_max},
+            [ctx.operand(name, flat=True) for name in node.inputs],
+            {"a_terms": terms.a, "b_terms": terms.b},
+            flat=True,
+            in_place=next(whole, None),
+        )
 
     def lower_table(self, ctx: Lowering, node: Node, index: int, inputs: list[Array]) -> None:
         """Against one constant number, or itself, operand `index` is the only variable. `inputs` let it take its 256 values."""
@@ -105,12 +146,18 @@ class Binary(Op):
 class Add(Binary):
     """a + b"""
 
+    def signs(self) -> tuple[int, int] | None:
+        return 1, 1
+
     def combine(self, a: Array, b: Array) -> Array:
         return np.asarray(a + b)
 
 
 class Sub(Binary):
     """a - b"""
+
+    def signs(self) -> tuple[int, int] | None:
+        return 1, -1
 
     def combine(self, a: Array, b: Array) -> Array:
         return np.asarray(a - b)

@@ -17,15 +17,15 @@ STRIP = Kernel("midge_depthwise_dsp_s8", "depthwise_dsp", features=frozenset({"d
 
 
 def depthwise_of(layer: ConvLayer) -> Depthwise:
-    """The layer's integers and the size of its output."""
-    height, width, _ = layer.out.hwc
-    return Depthwise(gemm_of(layer), height, width, layer.op.strides[1])
+    """The layer's integers and where its pixels are."""
+    (height, width, _), params = layer.out.hwc, layer.params
+    return Depthwise(gemm_of(layer), height, width, params["in_width"], params["pad"], params["stride"], layer.numerics)
 
 
 def pack_strip(layer: ConvLayer) -> dict[str, Packed]:
     """midge_depthwise_dsp_constants."""
     depthwise = depthwise_of(layer)
-    spread, taps = depthwise.routines(layer.numerics)
+    spread, taps = depthwise.routines()
     return {"stream": depthwise.stream(), "spread": spread, "taps": taps}
 
 

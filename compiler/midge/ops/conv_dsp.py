@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from midge.microkernels.dense import dense_routine, dense_stream
 from midge.microkernels.gemm import Gemm, gemm_routine
-from midge.microkernels.unpack import refuses_unpack, unpack_routine, window_order
+from midge.microkernels.unpack import unpack_routine, window_order
 from midge.ops.lowering import Packed, Variant
 from midge.program import Kernel
 
@@ -65,7 +65,9 @@ def refuses_pairs(layer: ConvLayer, packed: bool) -> str:
         return "one pixel"
     if params["dilation"] > 1 and params["kernel_width"] > 1:
         return "dilated in width"
-    return refuses_unpack(*window(layer)) or refuses_gemm(layer, packed)
+    if 16 * gemm_of(layer).depth >= 1 << 16:
+        return f"{gemm_of(layer).depth} taps"
+    return refuses_gemm(layer, packed)
 
 
 def refuses_pixel(layer: ConvLayer, packed: bool) -> str:

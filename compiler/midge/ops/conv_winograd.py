@@ -6,7 +6,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from midge.microkernels.winograd import Winograd, gemm_routine, transform_routine
+from midge.microkernels.winograd import FORMS, Form, Winograd
+from midge.microkernels.winograd_dsp import gemm_routine, transform_routine
 from midge.ops.conv_dsp import gemm_of
 from midge.ops.lowering import Packed, Variant
 from midge.program import Kernel
@@ -14,48 +15,54 @@ from midge.program import Kernel
 if TYPE_CHECKING:
     from midge.ops.conv_kernels import ConvLayer
 
-WASTE = {4: 2.0, 2: 1.5}  # pixels computed for one that exists, at most: beyond, the direct kernel executes fewer instructions
-MIN_IN, MIN_OUT = 3, 8  # channels, likewise
+MIN_CHANNELS = 3  # of the input: words of four channels may reach into the next pixel, not beyond it
 
 
-def winograd_of(layer: ConvLayer, tile: int) -> Winograd:
+def winograd_of(layer: ConvLayer, form: Form) -> Winograd:
     """The layer's integers."""
     gemm = gemm_of(layer)
-    return Winograd(tile, gemm.weights.reshape(layer.weights.shape), gemm.bias, gemm.multiplier, gemm.shift, gemm.zero_point)
+    return Winograd(form, gemm.weights.reshape(layer.weights.shape), gemm.bias, gemm.multiplier, gemm.shift, gemm.zero_point)
 
 
-def refuses_winograd(layer: ConvLayer, tile: int) -> str:
+def refuses_winograd(layer: ConvLayer, form: Form) -> str:
     """Why tiles do not serve a layer, '' if they do."""
-    op, params = layer.op, layer.params
+    op, params, stride = layer.op, layer.params, form.stride
     if op.groups > 1 or op.planar:
         return "grouped" if op.groups > 1 else "the input is NCHW"
-    if layer.weights.shape[1:3] != (3, 3) or op.strides != (1, 1) or op.dilations != (1, 1):
-        return "not 3x3 of stride 1"
-    if params["in_channels"] < MIN_IN or params["out_channels"] < MIN_OUT:
-        return f"fewer than {MIN_IN} input or {MIN_OUT} output channels"
-    height, width, _ = layer.out.hwc
-    waste = _up(height, tile) * _up(width, 2 * tile) / (height * width)
-    if waste > WASTE[tile]:
-        return f"tiles of {tile}x{tile} compute {waste:.1f} pixels for one of {height}x{width}"
+    if layer.weights.shape[1:3] != (3, 3) or op.strides != (stride, stride) or op.dilations != (1, 1):
+        return f"not 3x3 of stride {stride}"
+    if params["in_channels"] < MIN_CHANNELS:
+        return f"fewer than {MIN_CHANNELS} input channels"
     if (params["act_min"], params["act_max"]) != (-128, 127):
         return f"clamped to {params['act_min']}..{params['act_max']}, which int8 saturation does not do"
-    return winograd_of(layer, tile).refuses()
+    return slower(layer, form) or winograd_of(layer, form).refuses()
 
 
-def pack_winograd(layer: ConvLayer, tile: int) -> dict[str, Packed]:
+def slower(layer: ConvLayer, form: Form) -> str:
+    """Why another form, or two pixels by two channels, executes fewer instructions, '' if none does."""
+    height, width, out = layer.out.hwc
+    channels, pairs = _up(layer.params["in_channels"], 4), -(-out // 2)
+    depth = _up(9 * layer.params["in_channels"], 4)
+    counts = {f.name: f.instructions(height, width, channels, out) for f in FORMS if f.stride == form.stride}
+    counts["two pixels by two channels"] = -(-height * width // 2) * (depth * 13 // 5 + pairs * (depth * 5 // 2 + 44))
+    best = min(counts, key=lambda name: counts[name])
+    return "" if best == form.name else f"about {counts[form.name]:,} instructions, {best} {counts[best]:,}"
+
+
+def pack_winograd(layer: ConvLayer, form: Form) -> dict[str, Packed]:
     """midge_winograd_constants."""
-    winograd = winograd_of(layer, tile)
-    gemm = gemm_routine(tile, winograd.channels, layer.out.q.z == -128, layer.numerics)
-    return {"stream": winograd.stream(), "transform": transform_routine(tile), "gemm": gemm}
+    winograd = winograd_of(layer, form)
+    gemm = gemm_routine(form, winograd.channels, layer.out.q.z == -128, layer.numerics)
+    return {"stream": winograd.stream(), "transform": transform_routine(form), "gemm": gemm}
 
 
-def winograd_scratch(layer: ConvLayer, tile: int) -> int:
+def winograd_scratch(layer: ConvLayer, form: Form) -> int:
     """Bytes: two transformed tiles; their output if it is not written in place; their input if channels do not come in fours."""
-    winograd, channels, out = winograd_of(layer, tile), layer.params["in_channels"], layer.out.hwc
-    apart = out[2] % 2 or out[1] < 2 * tile
-    spare = 2 * tile * tile * _up(out[2], 2) if apart else 0
-    gathered = (tile + 2) * (2 * tile + 2) * winograd.channels if channels % 4 else 0
-    return winograd.v_nbytes + spare + gathered
+    in_channels, (_, width, channels) = layer.params["in_channels"], layer.out.hwc
+    apart, words = channels % 2 or width < 2 * form.tile, _up(in_channels, 4)
+    spare = 2 * form.tile * form.tile * _up(channels, 2) if apart else 0
+    gathered = form.size * form.columns * words if in_channels % 4 else 0
+    return 4 * form.size * form.size * words + spare + gathered
 
 
 def _up(value: int, step: int) -> int:
@@ -64,12 +71,12 @@ def _up(value: int, step: int) -> int:
 
 VARIANTS = tuple(
     Variant(
-        Kernel(f"midge_winograd{tile}_s8", "winograd_dsp", features=frozenset({"dsp"})),
-        partial(pack_winograd, tile=tile),
-        partial(refuses_winograd, tile=tile),
-        partial(winograd_scratch, tile=tile),
-        block=tile,
+        Kernel(f"midge_{form.name}_s8", "winograd_dsp", features=frozenset({"dsp"})),
+        partial(pack_winograd, form=form),
+        partial(refuses_winograd, form=form),
+        partial(winograd_scratch, form=form),
+        block=form.tile,
         spends=True,
     )
-    for tile in (4, 2)
+    for form in FORMS
 )

@@ -110,7 +110,7 @@ def _vector_kind(name: str, operands: str) -> Kind:
 
 def parse_instruction(name: str, operands: str = "") -> Instruction:
     """An instruction as objdump prints it: mnemonic and operands."""
-    name = re.sub(r"\.[nw]\Z", "", name)
+    name = re.sub(r"\.([nw]|8|16|32|64)\Z", "", name)
     operands = operands.partition("@")[0].partition(";")[0].strip()
     kind = _kind(name, operands)
     listed = re.search(r"\{(.*?)\}", operands)
@@ -179,7 +179,9 @@ CORES: dict[str, Core] = {
     ),
     "cortex-m3": replace(_M4, costs={Kind.DIVIDE: 7, Kind.MAC: 2, Kind.LONG: 5}, assumptions="as the M4; MLA 2, long multiply 5 of 3..7"),
     "cortex-m4": _M4,
-    "cortex-m33": replace(_M4, load_run=False, load_use=1.0, assumptions="no table is published: as the M4, but LDR 1 and a stall of 1 if the next uses it; no dual issue"),
+    "cortex-m33": replace(
+        _M4, load_run=False, load_use=1.0, assumptions="no table is published: as the M4, but LDR 1, or 2 if the next needs it; no dual issue"
+    ),
     "cortex-m7": Core(
         {Kind.DIVIDE: 7, Kind.FLOAT_DIVIDE: 14},
         per_word=0.5,
@@ -200,7 +202,7 @@ CORES: dict[str, Core] = {
         indirect=3.0,
         pop_pc=3.0,
         load_use=1.0,
-        assumptions="no table is published: one instruction a cycle; a vector instruction takes 2, or 1 behind a vector instruction of another kind (load or store, "
+        assumptions="no table is published: one instruction a cycle; a vector instruction takes 2, or 1 behind one of another kind (load or store, "
         "multiply, other); LDM and VLDM two words a cycle; loop ends are free; taken branch 3; TCM",
     ),
 }

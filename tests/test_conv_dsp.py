@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two pixels by two channels on the DSP extension: against the reference, assembly against its twins, bounds, and what it does not serve."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from dsp_cases import assert_assembly_matches, convolution
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import assert_kernels_match, needs_arm, program_of
+
+from midge.fixedpoint import requantize
+from midge.microkernels.gemm import Gemm, unrolled
+from midge.microkernels.unpack import window_order
+from midge.ops.conv import Conv2D
+
+KERNEL = "midge_conv2d_dsp_s8"
+
+
+def geometry(rng: np.random.Generator, channels: int) -> tuple[Conv2D, tuple[int, ...], tuple[int, int]]:
+    """A convolution of more than one pixel, its input and its kernel; windows may be larger than the image."""
+    while True:
+        kernel = int(rng.integers(1, 6)), int(rng.integers(1, 5))
+        pads = tuple(int(n) for n in rng.integers(0, 3, 4))
+        shape = 1, int(rng.integers(1, 9)), int(rng.integers(1, 9)), channels
+        op = Conv2D((int(rng.integers(1, 3)), int(rng.integers(1, 4))), (int(rng.integers(1, 3)), 1), pads)
+        height = (shape[1] + pads[0] + pads[2] - op.dilations[0] * (kernel[0] - 1) - 1) // op.strides[0] + 1
+        width = (shape[2] + pads[1] + pads[3] - kernel[1]) // op.strides[1] + 1
+        if height > 0 and width > 0 and height * width > 1:
+            return op, shape, kernel
+
+
+@settings(max_examples=250, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 3, 4, 5, 8, 11, 12, 16]), st.sampled_from(["balanced", "speed"]), st.booleans())
+def test_twins_equal_reference(seed, channels, optimize, extreme):
+    rng = np.random.default_rng(seed)
+    op, shape, kernel = geometry(rng, channels)
+    graph, feeds = convolution(rng, op, shape, kernel, int(rng.integers(1, 9)), str(rng.choice(["onnx", "tflite"])), extreme)
+    assert_kernels_match(graph, feeds, "cortex-m4", optimize)
+
+
+@needs_arm
+@pytest.mark.parametrize(
+    ("numerics", "optimize", "target"),
+    [("onnx", "balanced", "cortex-m4"), ("tflite", "balanced", "cortex-m33"), ("onnx", "speed", "cortex-m7"), ("tflite", "speed", "cortex-m4")],
+)
+def test_assembly_equals_twins(numerics, optimize, target, tmp_path):
+    rng = np.random.default_rng(5)
+    cases = []
+    for i in range(24):
+        op, shape, kernel = geometry(rng, [1, 3, 4, 6, 8, 16, 20, 31][i % 8])
+        cases.append(convolution(rng, op, shape, kernel, int(rng.integers(1, 8)), numerics, i % 3 == 0))
+    for channels in (8, 37, 64, 148, 256):  # pointwise: depths with and without a loop, odd numbers of pixels
+        cases.append(convolution(rng, Conv2D(), (1, 3, 3, channels), (1, 1), 3, numerics, False))
+    for channels in (64, 131):  # runs of 192 bytes, and acts further apart than one store reaches
+        cases.append(convolution(rng, Conv2D(pads=(0, 1, 0, 1)), (1, 5, 5, channels), (3, 3), 3, numerics, False))
+    assert_assembly_matches(cases, target, optimize, tmp_path, KERNEL)
+
+
+@pytest.mark.parametrize("steps", range(1, 400))
+def test_a_loop_and_its_tail_walk_the_whole_depth(steps):
+    body, tail = unrolled(steps)
+    assert body <= 24
+    assert tail < 24
+    assert (steps - tail) % body == 0
+    assert body + tail <= steps
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 40))
+def test_every_tap_has_one_place(height, run):
+    assert sorted(window_order(height, run)) == list(range(height * run))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["onnx", "tflite"]))
+def test_settled_channels_keep_their_outputs(seed, numerics):
+    """Channels that saturate or have no weights become small constants; no output of any input changes."""
+    rng = np.random.default_rng(seed)
+    weights = rng.integers(-127, 128, (6, 5)) * (rng.random((6, 1)) < 0.5)
+    bias = np.int64(rng.choice([0, 77, -(1 << 20), 1 << 30, -(1 << 30)], 6))
+    gemm = Gemm(weights, bias, np.int64(rng.integers(1 << 30, 1 << 31, 6)), np.int64(rng.integers(-28, 1, 6)), int(rng.choice([-128, -7, 127])))
+    settled = gemm.settled(numerics)
+    for x in (*rng.integers(-128, 128, (20, 5)), np.full(5, -128), np.full(5, 127)):
+        a, b = (np.clip(requantize(g.bias + g.weights @ x, g.multiplier, g.shift, numerics) + g.zero_point, -128, 127) for g in (gemm, settled))
+        np.testing.assert_array_equal(a, b)
+    assert (np.abs(settled.bias[~settled.weights.any(1)]) <= 4 * 255).all()
+
+
+def test_packed_weights_are_refused_where_a_lane_overflows():
+    high, low = np.full(4, -128), np.full(4, -1)
+    gemm = Gemm(np.stack([low, high]), np.zeros(2, np.int64), np.full(2, 1 << 30), np.full(2, -4), 0)
+    assert "-128 stands over" in gemm.refuses_packing()
+    assert Gemm(np.stack([high, low]), gemm.bias, gemm.multiplier, gemm.shift, 0).refuses_packing() == ""
+    assert "2**23" in Gemm(np.stack([low, low]), np.array([0, 1 << 23]), gemm.multiplier, gemm.shift, 0).refuses_packing()
+    assert "2**30" in Gemm(np.stack([low, low]), np.array([1 << 30, 0]), gemm.multiplier, gemm.shift, 0).refuses()
+    assert "not shifted right" in Gemm(gemm.weights, gemm.bias, gemm.multiplier, np.array([-3, 0]), 0).refuses()
+    assert "zero point" in Gemm(gemm.weights, gemm.bias, gemm.multiplier, np.array([-26, -3]), 127).refuses()
+
+
+def test_layers_it_does_not_serve_say_why():
+    rng = np.random.default_rng(0)
+    clamped, _ = convolution(rng, Conv2D(low=0.0, high=3.0), (1, 4, 4, 16), (1, 1), 4, "onnx", False)
+    dilated, _ = convolution(rng, Conv2D(dilations=(1, 2)), (1, 4, 4, 16), (1, 2), 4, "onnx", False)
+    single, _ = convolution(rng, Conv2D(), (1, 1, 1, 16), (1, 1), 4, "onnx", False)
+    deep, _ = convolution(rng, Conv2D(), (1, 1, 2, 5000), (1, 1), 2, "onnx", False)
+    for graph, reason in ((clamped, "clamped to"), (dilated, "dilated in width"), (single, "one pixel"), (deep, "5000 taps")):
+        call = program_of(graph, "cortex-m4").calls[0]
+        assert call.kernel.symbol != KERNEL
+        assert any(line.startswith("conv2d_dsp_s8: ") and reason in line for line in call.refused)
+
+
+def test_one_column_is_computed_by_pairs_of_rows():
+    """Rows that hold an odd number of pixels are computed two at a time, and a call says so."""
+    graph, feeds = convolution(np.random.default_rng(0), Conv2D(), (1, 9, 1, 8), (3, 1), 4, "onnx", False)
+    call = program_of(graph, "cortex-m4").calls[0]
+    assert (call.kernel.symbol, call.block) == (KERNEL, 2)
+    assert_kernels_match(graph, feeds, "cortex-m4")
