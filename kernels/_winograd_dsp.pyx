@@ -5,16 +5,14 @@ include "arguments.pxi"
 cdef extern from "winograd_dsp.h":
     ctypedef struct midge_conv2d_params:
         pass
-    ctypedef struct midge_winograd_column:
-        pass
     ctypedef struct midge_winograd_constants:
         pass
     void midge_winograd4_s8(const midge_conv2d_params *, const int8_t *const *, const midge_winograd_constants *, int8_t *const *, unsigned, void *)
     void midge_winograd2_s8(const midge_conv2d_params *, const int8_t *const *, const midge_winograd_constants *, int8_t *const *, unsigned, void *)
     void midge_winograd2_half_s8(const midge_conv2d_params *, const int8_t *const *, const midge_winograd_constants *, int8_t *const *, unsigned, void *)
-    void midge_winograd4_transform(const midge_winograd_column *, int32_t, int32_t *)
-    void midge_winograd2_transform(const midge_winograd_column *, int32_t, int32_t *)
-    void midge_winograd2_half_transform(const midge_winograd_column *, int32_t, int32_t *)
+    void midge_winograd4_transform(const int8_t *const *, int32_t, int32_t *)
+    void midge_winograd2_transform(const int8_t *const *, int32_t, int32_t *)
+    void midge_winograd2_half_transform(const int8_t *const *, int32_t, int32_t *)
     void midge_winograd4_gemm_s8(const int32_t *, const int32_t *, int8_t *const *, int32_t)
     void midge_winograd4_gemm_s8_tflite(const int32_t *, const int32_t *, int8_t *const *, int32_t)
     void midge_winograd2_gemm_s8(const int32_t *, const int32_t *, int8_t *const *, int32_t)

@@ -2,7 +2,7 @@
 #include "conv2d_thumb.h"
 
 #include "arch/thumb.h"
-#include "fixedpoint.h"
+#include "thumb_requantize.h"
 
 enum { QUADS_T1_PAIR = 26, QUADS_T2_PAIR = 28 };
 
@@ -29,16 +29,6 @@ static inline const uint8_t *quads_channel(int32_t acc[4], const int32_t *acts, 
   return weights;
 }
 
-static inline int8_t quads_t2_requantize(int32_t acc, const int32_t *constants, int rounding) {
-  int32_t acc2 = (int32_t)((uint32_t)acc << 1);
-  int64_t product = (int64_t)acc2 * constants[0] + (rounding == MIDGE_ROUND_TWICE ? INT64_C(0x80000000) : 0);
-  int32_t value = (int32_t)(product >> 32) + constants[1];
-  if (rounding == MIDGE_ROUND_TWICE) {
-    value += acc2 >> 31;
-  }
-  return (int8_t)midge_clamp(value >> constants[2], -128, 127);
-}
-
 static inline void quads_t2(const int32_t *acts, const int32_t *stream, int8_t *const *out, int rounding) {
   int32_t channels = stream[0];
   const int32_t *record = stream + 2;
@@ -46,7 +36,7 @@ static inline void quads_t2(const int32_t *acts, const int32_t *stream, int8_t *
     int32_t acc[4];
     const uint8_t *end = quads_channel(acc, acts, record, (const uint8_t *)(record + 5), QUADS_T2_PAIR);
     for (int i = 0; i < 4; ++i) {
-      out[i][channel] = quads_t2_requantize(acc[i], record + 2, rounding);
+      out[i][channel] = thumb_t2_requantize(acc[i], record + 2, rounding);
     }
     record += (end - (const uint8_t *)record + 3) / 4;
   }
@@ -56,20 +46,6 @@ void midge_quads_t2_s8(const int32_t *acts, const int32_t *stream, int8_t *const
 
 void midge_quads_t2_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t *const *out) { quads_t2(acts, stream, out, MIDGE_ROUND_TWICE); }
 
-/* The product with a multiplier of 31 bits piece by piece, each sum shifted by the piece's width: floor is kept, and nothing passes 32 bits. */
-static inline int8_t quads_t1_requantize(int32_t acc, const int32_t *record, int32_t pieces, int rounding) {
-  const uint16_t *piece = (const uint16_t *)(const void *)(record + 3);
-  int32_t width = pieces == 3 ? 10 : 8, last = pieces == 3 ? 11 : 7, value = 0;
-  for (int32_t i = 0; i + 1 < pieces; ++i) {
-    value = (value + acc * piece[i]) >> width;
-  }
-  value += acc * piece[pieces - 1];
-  if (rounding == MIDGE_ROUND_TWICE && acc < 0) {
-    value -= 1 << last;
-  }
-  return (int8_t)midge_clamp((value + record[2]) >> piece[4], -128, 127);
-}
-
 static inline void quads_t1(const int32_t *acts, const int32_t *stream, int8_t *const *out, int rounding) {
   int32_t channels = stream[0], pieces = stream[1];
   const int32_t *record = stream + 2;
@@ -77,7 +53,7 @@ static inline void quads_t1(const int32_t *acts, const int32_t *stream, int8_t *
     int32_t acc[4];
     const uint8_t *end = quads_channel(acc, acts, record, (const uint8_t *)(record + 6), QUADS_T1_PAIR);
     for (int i = 0; i < 4; ++i) {
-      out[i][channel] = quads_t1_requantize(acc[i], record, pieces, rounding);
+      out[i][channel] = thumb_t1_requantize(acc[i], record + 2, pieces, rounding);
     }
     record += (end - (const uint8_t *)record + 3) / 4;
   }
@@ -138,7 +114,7 @@ void midge_conv2d_thumb_s8(const midge_conv2d_params *params, const int8_t *cons
       }
       next.x += params->stride;
       next.out += params->out_channels;
-      if (next.x == end && i + 1 < left) {
+      if (next.x == end) {
         next = (conv2d_thumb_pixel){-params->pad, next.rows + params->kernel_height, *++out_rows};
       }
     }

@@ -19,9 +19,8 @@
  * With p pairs of weights in a chunk, of at most 8, the byte is (8 - p) times the size of a pair's code; one that is more than 8 times that ends the channel.
  * sum is what ends as bias + (lower half) after all chunks have added 2^15 each, less the upper halves times 2^16.
  *
- * t2, pairs of 28 bytes: header is the number of bytes of all records; requantization is midge_gemm's: multiplier, C, n.
- * t1, pairs of 26 bytes: header is the number of pieces of multipliers; requantization is C, pieces as four uint16, the final shift and the number of bytes of
- * the record as uint16. Three pieces are 10, 10, 11 bits wide, four 8, 8, 8, 7, the lowest first; C has the weight of the last one. */
+ * t2, pairs of 28 bytes: header is the number of bytes of all records. t1, pairs of 26 bytes: header is the number of pieces of multipliers, and the upper half
+ * of the last word of requantization the number of bytes of the record. The constants are those of thumb_requantize.h. */
 typedef void midge_quads(const int32_t *acts, const int32_t *stream, int8_t *const *out);
 
 void midge_quads_t2_s8(const int32_t *acts, const int32_t *stream, int8_t *const *out);

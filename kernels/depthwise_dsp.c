@@ -4,8 +4,8 @@
 #include "arch/dsp.h"
 #include "fixedpoint.h"
 
-/* Output and input rows of one call, at most. */
-enum { MIDGE_DEPTHWISE_ROWS = 16, MIDGE_DEPTHWISE_IN_ROWS = 18 };
+/* Output and input rows of one call on a strip, and taps of a window, at most. */
+enum { MIDGE_DEPTHWISE_ROWS = 16, MIDGE_DEPTHWISE_IN_ROWS = 18, MIDGE_DEPTHWISE_TAPS = 49 };
 
 /* Two pixels of four channels, as pairs, into row 0 of one column pair of the strip. */
 static inline void depthwise_spread_pair(int32_t *strip, int32_t depth, uint32_t first, uint32_t second) {
@@ -39,13 +39,12 @@ void midge_depthwise_spread_s8(const int8_t *const *lines, int32_t *strip, const
 /* Byte i of a word of the stream. */
 static inline int32_t depthwise_byte(int32_t word, int32_t i) { return (int8_t)(((uint32_t)word >> (8 * i)) & 0xffu); }
 
-/* Requantize the accumulator times 2^s. The first of two roundings adds half of 2^(s - 1) behind the product's upper word, and takes 2^(s - 1) from
- * negative sums so that the second one rounds half away from zero. */
-static inline int8_t depthwise_requantize(int32_t acc, const int32_t *stream, int32_t round, int rounding) {
-  int32_t s = depthwise_byte(stream[0], 1), n = depthwise_byte(stream[1], 1), twice = rounding == MIDGE_ROUND_TWICE;
-  int64_t product = (int64_t)acc * stream[4] + (twice ? INT64_C(0x40000000) << s : 0);
+/* Requantize the accumulator times 2^s; what remains to shift right is n. The first of two roundings adds half of 2^(s - 1) behind the product's upper
+ * word, and takes 2^(s - 1) from negative sums so that the second one rounds half away from zero. round is 2 * zero_point + 1. */
+static inline int8_t depthwise_requantize(int32_t acc, int32_t multiplier, int32_t round, int32_t s, int32_t n, int rounding) {
+  int64_t product = (int64_t)acc * multiplier + (rounding == MIDGE_ROUND_TWICE ? INT64_C(0x40000000) << s : 0);
   int32_t value = (int32_t)(product >> 32) + round * (int32_t)(1u << (n - 1));
-  if (twice && acc < 0) {
+  if (rounding == MIDGE_ROUND_TWICE && acc < 0) {
     value -= (int32_t)(1u << (s - 1));
   }
   return (int8_t)midge_clamp(value >> n, -128, 127);
@@ -53,16 +52,16 @@ static inline int8_t depthwise_requantize(int32_t acc, const int32_t *stream, in
 
 /* One output row of one channel, whose strip begins at the first of its input rows. */
 static inline void depthwise_taps_row(const int32_t *strip, const int32_t *stream, int8_t *out, const int32_t *shape, int rounding) {
-  int32_t depth = shape[MIDGE_DEPTHWISE_DEPTH], scale = (int32_t)(1u << depthwise_byte(stream[0], 1));
+  int32_t depth = shape[MIDGE_DEPTHWISE_DEPTH], s = depthwise_byte(stream[0], 1), n = depthwise_byte(stream[1], 1);
   for (int32_t x = 0; x < shape[MIDGE_DEPTHWISE_WIDTH]; ++x, out += shape[MIDGE_DEPTHWISE_PIXEL]) {
     int32_t acc = stream[3];
     for (int32_t ky = 0; ky < 3; ++ky) {
       for (int32_t kx = 0; kx < 3; ++kx) {
         int32_t column = x * shape[MIDGE_DEPTHWISE_STRIDE] + kx, pair = strip[column / 2 * 4 * depth + ky];
-        acc += scale * depthwise_byte(stream[ky], kx == 0 ? 0 : kx + 1) * (column % 2 != 0 ? midge_high16(pair) : midge_low16(pair));
+        acc += (1 << s) * depthwise_byte(stream[ky], kx == 0 ? 0 : kx + 1) * (column % 2 != 0 ? midge_high16(pair) : midge_low16(pair));
       }
     }
-    *out = depthwise_requantize(acc, stream, shape[MIDGE_DEPTHWISE_ROUND], rounding);
+    *out = depthwise_requantize(acc, stream[4], shape[MIDGE_DEPTHWISE_ROUND], s, n, rounding);
   }
 }
 
@@ -135,5 +134,56 @@ void midge_depthwise_dsp_s8(const midge_conv2d_params *params, const int8_t *con
     shape[MIDGE_DEPTHWISE_CHANNEL] = channel;
     shape[MIDGE_DEPTHWISE_COUNT] = four + 4 - channel;
     constants->taps(strip + (channel - four) * depth, stream + 5 * channel, outs, shape);
+  }
+}
+
+/* Four channels of one pixel from `channel` on; returns where the stream goes on. */
+static inline const int32_t *depthwise_direct_four(const int8_t *const *taps, const int32_t *stream, int32_t count, int32_t channel, int32_t round, int8_t *out,
+                                                   int rounding) {
+  int32_t acc[4] = {stream[0], stream[1], stream[2], stream[3]};
+  stream += 4;
+  for (int32_t tap = 0; tap < count; ++tap, ++stream) {
+    for (int32_t i = 0; i < 4; ++i) {
+      acc[i] += taps[tap][channel + i] * depthwise_byte(*stream, i);
+    }
+  }
+  for (int32_t i = 0; i < 4; ++i, stream += 2) {
+    out[channel + i] = depthwise_requantize((int32_t)((uint32_t)acc[i] << 1), stream[0], round, 1, stream[1] + 1, rounding);
+  }
+  return stream;
+}
+
+static inline void depthwise_direct(const int8_t *const *taps, const int32_t *stream, int8_t *out, int rounding) {
+  int32_t count = stream[0], last = stream[1] - 4, round = stream[2];
+  stream += 3;
+  for (int32_t channel = 0; channel < last; channel += 4) {
+    stream = depthwise_direct_four(taps, stream, count, channel, round, out, rounding);
+  }
+  (void)depthwise_direct_four(taps, stream, count, last, round, out, rounding);
+}
+
+void midge_depthwise_pixel_s8(const int8_t *const *taps, const int32_t *stream, int8_t *out) { depthwise_direct(taps, stream, out, MIDGE_ROUND_ONCE); }
+
+void midge_depthwise_pixel_s8_tflite(const int8_t *const *taps, const int32_t *stream, int8_t *out) { depthwise_direct(taps, stream, out, MIDGE_ROUND_TWICE); }
+
+void midge_depthwise_direct_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_direct_constants *constants,
+                               int8_t *const *out_rows, unsigned rows, void *scratch) {
+  const midge_conv2d_params *p = params;
+  const int8_t *taps[MIDGE_DEPTHWISE_TAPS];
+  (void)scratch;
+  for (unsigned row = 0; row < rows; ++row, in_rows += p->kernel_height) {
+    if (p->in_width == 1 && p->kernel_width == 1 && p->pad == 0) { /* a column: its taps are the rows */
+      constants->pixel(in_rows, constants->stream, out_rows[row]);
+      continue;
+    }
+    for (int32_t x = 0; x < p->out_width; ++x) {
+      const int8_t **to = taps;
+      for (int32_t ky = 0; ky < p->kernel_height; ++ky) {
+        for (int32_t kx = 0, at = x * p->stride - p->pad; kx < p->kernel_width; ++kx, at += p->dilation) {
+          *to++ = at >= 0 && at < p->in_width ? in_rows[ky] + at * p->in_channels : constants->pad_row;
+        }
+      }
+      constants->pixel(taps, constants->stream, out_rows[row] + x * p->out_channels);
+    }
   }
 }

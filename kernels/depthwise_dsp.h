@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Depthwise convolution 3x3 on cores with the DSP extension: two output rows by two output columns of one channel at a time.
+/* Depthwise convolution on cores with the DSP extension. Windows 3x3: two output rows by two output columns of one channel at a time.
  *
  * The rows of four channels become a strip of int16 pairs of adjacent pixels, so that SMLAD does two taps of a channel. Strip words, for column pair k,
  * channel c and row r, are at (4 * k + c) * depth + r: what a block reads stands together, and all layers share one loop. */
@@ -54,5 +54,24 @@ typedef struct {
  * scratch: 4-byte aligned, 16 * depth bytes for each column pair. */
 void midge_depthwise_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_dsp_constants *constants,
                             int8_t *const *out_rows, unsigned rows, void *scratch);
+
+/* Any other window: one pixel, four channels at a time, from rows as they are. taps: where the pixel of each tap begins.
+ *
+ * stream: { taps, channels, 2 * zero_point + 1 of the output }, then for each four channels four biases, a word of four weights for each tap, and four times
+ * multiplier, n - 1 with n = -shift >= 1. The last four begin at channels - 4. The output is limited to int8 and nothing narrower. */
+typedef void midge_depthwise_pixel(const int8_t *const *taps, const int32_t *stream, int8_t *out);
+
+void midge_depthwise_pixel_s8(const int8_t *const *taps, const int32_t *stream, int8_t *out);
+void midge_depthwise_pixel_s8_tflite(const int8_t *const *taps, const int32_t *stream, int8_t *out);
+
+typedef struct {
+  const int32_t *stream;
+  midge_depthwise_pixel *pixel;
+  const int8_t *pad_row; /* in_channels times the input's zero point */
+} midge_depthwise_direct_constants;
+
+/* One output channel for each of 4 or more input channels; at most 49 taps, or any number of rows of one pixel without padding on the left. */
+void midge_depthwise_direct_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_direct_constants *constants,
+                               int8_t *const *out_rows, unsigned rows, void *scratch);
 
 #endif

@@ -19,7 +19,8 @@ static inline int32_t winograd_size(int form) { return form == MIDGE_WINOGRAD4 ?
 
 static inline int32_t winograd_step(int form) { return form == MIDGE_WINOGRAD2 ? 2 : 4; }
 
-/* Where row i of a transformed tile is kept, and row i of an input tile in a column's list: in the order 1, 2... size - 2, 0, size - 1, or 2, 0, 1, 4, 3. */
+/* Where row i of a transformed tile is kept, and row i of an input tile among the pixels of a column: in the order 1, 2... size - 2, 0, size - 1, or 2, 0, 1,
+ * 4, 3. */
 static inline int32_t winograd_slot(int32_t i, int form) {
   int32_t last = winograd_size(form) - 1;
   if (form == MIDGE_WINOGRAD2_HALF) {
@@ -72,11 +73,11 @@ static inline void winograd_back(const uint32_t m[6], uint32_t out[4], int form)
 }
 
 /* One channel of one tile, in the order of v. */
-static inline void winograd_place(const midge_winograd_column *columns, int32_t channel, int32_t transformed[36], int form) {
+static inline void winograd_place(const int8_t *const *pixels, int32_t channel, int32_t transformed[36], int form) {
   int32_t size = winograd_size(form), rows[6][6], d[6], out[6];
   for (int32_t x = 0; x < size; ++x) {
     for (int32_t y = 0; y < size; ++y) {
-      d[y] = columns[x].rows[winograd_slot(y, form)][columns[x].offset + channel] + 128;
+      d[y] = pixels[x * size + winograd_slot(y, form)][channel] + 128;
     }
     winograd_forward(d, out, form);
     for (int32_t i = 0; i < size; ++i) {
@@ -91,10 +92,10 @@ static inline void winograd_place(const midge_winograd_column *columns, int32_t 
   }
 }
 
-static inline void winograd_transform(const midge_winograd_column *columns, int32_t channels, int32_t *v, int form) {
+static inline void winograd_transform(const int8_t *const *pixels, int32_t channels, int32_t *v, int form) {
   int32_t low[36], high[36], places = winograd_size(form) * winograd_size(form);
   for (int32_t k = 0; k < channels; ++k) {
-    const midge_winograd_column *first = columns + k % 2 * winograd_step(form);
+    const int8_t *const *first = pixels + k % 2 * winograd_step(form) * winograd_size(form);
     int32_t channel = k / 4 * 4 + k % 4 / 2;
     winograd_place(first, channel, low, form);
     winograd_place(first, channel + 2, high, form);
@@ -104,16 +105,12 @@ static inline void winograd_transform(const midge_winograd_column *columns, int3
   }
 }
 
-void midge_winograd4_transform(const midge_winograd_column *columns, int32_t channels, int32_t *v) {
-  winograd_transform(columns, channels, v, MIDGE_WINOGRAD4);
-}
+void midge_winograd4_transform(const int8_t *const *pixels, int32_t channels, int32_t *v) { winograd_transform(pixels, channels, v, MIDGE_WINOGRAD4); }
 
-void midge_winograd2_transform(const midge_winograd_column *columns, int32_t channels, int32_t *v) {
-  winograd_transform(columns, channels, v, MIDGE_WINOGRAD2);
-}
+void midge_winograd2_transform(const int8_t *const *pixels, int32_t channels, int32_t *v) { winograd_transform(pixels, channels, v, MIDGE_WINOGRAD2); }
 
-void midge_winograd2_half_transform(const midge_winograd_column *columns, int32_t channels, int32_t *v) {
-  winograd_transform(columns, channels, v, MIDGE_WINOGRAD2_HALF);
+void midge_winograd2_half_transform(const int8_t *const *pixels, int32_t channels, int32_t *v) {
+  winograd_transform(pixels, channels, v, MIDGE_WINOGRAD2_HALF);
 }
 
 /* The sum over channels at one place of the transformed tile: for channel 0 of both tiles, then for channel 1. */
@@ -207,38 +204,38 @@ void midge_winograd2_half_gemm_s8_tflite(const int32_t *v, const int32_t *stream
   winograd_gemm(v, stream, out_rows, out_step, MIDGE_WINOGRAD2_HALF, MIDGE_ROUND_TWICE);
 }
 
-/* Pixels to where each has as many channels as v, and columns that say so. What is left of the last four channels is 0 and has weights of 0. */
-static inline void winograd_gather(midge_winograd_column *columns, int32_t count, int32_t size, int32_t in_channels, int32_t channels, int8_t *to,
-                                   const int8_t **rows) {
-  memset(to, 0, (size_t)(size * count * channels));
-  for (int32_t y = 0; y < size; ++y) {
-    rows[y] = to;
-    for (int32_t x = 0; x < count; ++x, to += channels) {
-      memcpy(to, columns[x].rows[y] + columns[x].offset, (size_t)in_channels);
-    }
-  }
-  for (int32_t x = 0; x < count; ++x) {
-    columns[x].rows = rows;
-    columns[x].offset = x * channels;
+/* A pixel with as many channels as v has, zeros behind its own. */
+static inline void winograd_copy(const int8_t *from, int32_t in_channels, int32_t channels, int8_t *to) {
+  for (int32_t c = 0; c < channels; ++c) {
+    to[c] = (int8_t)(c < in_channels ? from[c] : 0);
   }
 }
 
 /* The input of two tiles from pixel x0 on, transformed. Where channels do not come in fours, the word at a pixel's end holds bytes of the next pixel,
- * which have weights of 0; tiles with the last pixel of a row are copied, there may be nothing behind it. */
-static inline void winograd_input(const midge_conv2d_params *p, const midge_winograd_constants *k, const int8_t *const *rows, const int8_t *const *pads,
-                                  int32_t x0, int32_t *v, int8_t *gathered, int form) {
-  midge_winograd_column columns[10];
-  const int8_t *packed[6];
+ * which have weights of 0; the last pixel of a row is copied, there may be nothing behind it. */
+static inline void winograd_input(const midge_conv2d_params *p, const midge_winograd_constants *k, const int8_t *const *rows, int32_t x0, int32_t *v,
+                                  int8_t *copies, int form) {
+  const int8_t *pixels[60];
   int32_t size = winograd_size(form), count = winograd_step(form) + size, channels = k->stream[1];
-  for (int32_t i = 0; i < count; ++i, ++x0) {
-    int inside = x0 >= 0 && x0 < p->in_width;
-    columns[i].rows = inside ? rows : pads;
-    columns[i].offset = inside ? x0 * p->in_channels : 0;
+  int32_t begin = x0 < 0 ? -x0 : 0, end = p->in_width - x0 < count ? p->in_width - x0 : count;
+  for (int32_t y = 0; y < size; ++y) {
+    const int8_t **to = pixels + y, *from = rows[y] + (x0 + begin) * p->in_channels;
+    int32_t x = 0;
+    for (; x < begin; ++x, to += size) {
+      *to = k->pad_row;
+    }
+    for (; x < end; ++x, to += size, from += p->in_channels) {
+      *to = from;
+    }
+    if (channels != p->in_channels && end > begin && x0 + end == p->in_width) {
+      winograd_copy(to[-size], p->in_channels, channels, copies + y * channels);
+      to[-size] = copies + y * channels;
+    }
+    for (; x < count; ++x, to += size) {
+      *to = k->pad_row;
+    }
   }
-  if (channels != p->in_channels && x0 >= p->in_width) {
-    winograd_gather(columns, count, size, p->in_channels, channels, gathered, packed);
-  }
-  k->transform(columns, channels, v);
+  k->transform(pixels, channels, v);
 }
 
 /* Rows of input from taps of output rows, in the order of slots; a row that no output needs repeats the last one. */
@@ -253,22 +250,19 @@ static inline void winograd_rows(const int8_t *const *in_rows, int32_t rows, int
  * written last. Narrow rows and odd channels are written apart and copied. */
 static inline void winograd(const midge_conv2d_params *p, const int8_t *const *in_rows, const midge_winograd_constants *k, int8_t *const *out_rows,
                             int32_t rows, void *scratch, int form) {
-  const int8_t *taps[6], *pads[6];
+  const int8_t *taps[6];
   int8_t *outs[4];
   int32_t tile = winograd_tile(form), size = winograd_size(form), channels = p->out_channels, even = channels + (channels & 1), width = 2 * tile;
   int32_t pixels = p->out_width < width ? p->out_width : width;
   int apart = even != channels || p->out_width < width;
-  int8_t *spare = (int8_t *)scratch + 4 * size * size * k->stream[1], *gathered = spare + (apart ? width * tile * even : 0);
+  int8_t *spare = (int8_t *)scratch + 4 * size * size * k->stream[1], *copies = spare + (apart ? width * tile * even : 0);
   winograd_rows(in_rows, rows, p->stride, taps, form);
-  for (int32_t i = 0; i < size; ++i) {
-    pads[i] = k->pad_row;
-  }
   for (int32_t next = 0; next < p->out_width; next += width) {
     int32_t x = next + pixels <= p->out_width ? next : p->out_width - pixels;
     for (int32_t y = 0; y < tile; ++y) {
       outs[y] = apart ? spare + y * width * even : out_rows[y < rows ? y : 0] + x * channels;
     }
-    winograd_input(p, k, taps, pads, x * p->stride - p->pad, scratch, gathered, form);
+    winograd_input(p, k, taps, x * p->stride - p->pad, scratch, copies, form);
     k->gemm(scratch, k->stream, outs, apart ? even : channels);
     for (int32_t y = 0; apart && y < rows; ++y) {
       for (int32_t i = 0; i < pixels; ++i) {

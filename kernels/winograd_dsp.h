@@ -19,22 +19,16 @@
 
 #include "conv2d.h"
 
-/* A column of input: pixel rows of the tile in the order 1, 2... size - 2, 0, size - 1 (winograd2_half: 2, 0, 1, 4, 3), and the byte at which the column
- * starts in each. */
-typedef struct {
-  const int8_t *const *rows;
-  int32_t offset;
-} midge_winograd_column;
-
-/* The transformed input of two tiles from their 10 (6, 9) columns. channels is a multiple of 4.
+/* The transformed input of two tiles. channels is a multiple of 4.
  *
+ * pixels: for each of the 10 (6, 9) input columns, where its pixels are, rows in the order 1, 2... size - 2, 0, size - 1 (winograd2_half: 2, 0, 1, 4, 3).
  * v: for each column j of the transformed tile, each row in the order above and each 4 channels, in pairs of int16: channels 0, 2 of tile 0, of tile 1,
  * channels 1, 3 of tile 0, of tile 1. */
-typedef void midge_winograd_transform(const midge_winograd_column *columns, int32_t channels, int32_t *v);
+typedef void midge_winograd_transform(const int8_t *const *pixels, int32_t channels, int32_t *v);
 
-void midge_winograd4_transform(const midge_winograd_column *columns, int32_t channels, int32_t *v);
-void midge_winograd2_transform(const midge_winograd_column *columns, int32_t channels, int32_t *v);
-void midge_winograd2_half_transform(const midge_winograd_column *columns, int32_t channels, int32_t *v);
+void midge_winograd4_transform(const int8_t *const *pixels, int32_t channels, int32_t *v);
+void midge_winograd2_transform(const int8_t *const *pixels, int32_t channels, int32_t *v);
+void midge_winograd2_half_transform(const int8_t *const *pixels, int32_t channels, int32_t *v);
 
 /* out_rows[y][x * out_step + c] for the tile * 2 tile pixels of two tiles and all channels c of the stream, the last row first.
  *
@@ -60,7 +54,8 @@ typedef struct {
 /* kernel 3x3, stride 1 (winograd2_half: 2), dilation and groups 1. rows is at most 4 (2, 2).
  *
  * scratch, 4-byte aligned: v, 4 bytes for each place of the transformed tile and channel of v; if out_width < 2 * tile or out_channels is odd, an output
- * of 2 * tile * tile * (out_channels rounded up to 2) bytes; if in_channels is no multiple of 4, the input of two tiles, in channels of v. */
+ * of 2 * tile * tile * (out_channels rounded up to 2) bytes; if in_channels is no multiple of 4, a column of
+ * input in channels of v. */
 void midge_winograd4_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_winograd_constants *constants, int8_t *const *out_rows,
                         unsigned rows, void *scratch);
 void midge_winograd2_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_winograd_constants *constants, int8_t *const *out_rows,

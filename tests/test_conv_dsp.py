@@ -8,7 +8,7 @@ import pytest
 from dsp_cases import assert_assembly_matches, convolution
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import assert_kernels_match, needs_arm, program_of
+from support import assert_kernels_match, joined, needs_arm, program_of
 
 from midge.fixedpoint import requantize
 from midge.microkernels.gemm import Gemm, unrolled
@@ -53,6 +53,7 @@ def test_assembly_equals_twins(numerics, optimize, target, tmp_path):
         cases.append(convolution(rng, op, shape, kernel, int(rng.integers(1, 8)), numerics, i % 3 == 0))
     for channels in (8, 37, 64, 148, 256):  # pointwise: depths with and without a loop, odd numbers of pixels
         cases.append(convolution(rng, Conv2D(), (1, 3, 3, channels), (1, 1), 3, numerics, False))
+    cases.append(convolution(rng, Conv2D(), (1, 12, 12, 100), (1, 1), 8, numerics, False))  # enough for a routine of its own
     for channels in (64, 131):  # runs of 192 bytes, and acts further apart than one store reaches
         cases.append(convolution(rng, Conv2D(pads=(0, 1, 0, 1)), (1, 5, 5, channels), (3, 3), 3, numerics, False))
     assert_assembly_matches(cases, target, optimize, tmp_path, KERNEL)
@@ -109,6 +110,12 @@ def test_layers_it_does_not_serve_say_why():
         call = program_of(graph, "cortex-m4").calls[0]
         assert call.kernel.symbol != KERNEL
         assert any(line.startswith("conv2d_dsp_s8: ") and reason in line for line in call.refused)
+
+
+def test_depths_with_the_same_loop_share_a_routine():
+    rng = np.random.default_rng(0)
+    graph = joined([convolution(rng, Conv2D(), (1, 3, 3, channels), (1, 1), 4, "onnx", False)[0] for channels in (192, 288, 576)])
+    assert len([symbol for symbol in program_of(graph, "cortex-m4").routines if "gemm" in symbol]) == 1
 
 
 def test_one_column_is_computed_by_pairs_of_rows():

@@ -136,7 +136,7 @@ def gemm_routine(depth: int, packed: bool, relu: bool, numerics: str) -> Routine
     corrects = twice and not relu
     steps = depth // 4
     body, tail = unrolled(steps)
-    looped = body + tail != steps
+    looped = body != steps
     name = f"{4 * body}{'n' if looped else ''}{f'_{4 * tail}' if tail else ''}"
     symbol = f"midge_gemm_{kind}_{name}" + ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
     twin = f"midge_gemm_{kind}_s8" + ("_tflite" if twice else "")

@@ -69,54 +69,48 @@ def reach(gemm: Gemm) -> int:
     return int((np.abs(gemm.bias.astype(np.int64)) + 128 * np.abs(gemm.weights.astype(np.int64)).sum(1)).max(initial=0))
 
 
-def rounding(gemm: Gemm) -> Array:
-    """C = (zero_point << n) + 2**(n - 1), what is added at one part of the unit of the shifted result."""
-    n = -gemm.shift.astype(np.int64)
-    return np.asarray((np.int64(gemm.zero_point) << n) + (np.int64(1) << (n - 1)))
-
-
 def widths(gemm: Gemm) -> tuple[int, ...]:
     """Bits of the pieces of a multiplier, lowest first, so that no sum of a piece's product passes 32 bits; () if none does."""
+    n = int((-gemm.shift).max(initial=0))
     for found in ((10, 10, 11), (8, 8, 8, 7)):
         carried, last = reach(gemm) + 2, found[-1]
         sums = [carried << width for width in found[:-1]]
-        sums.append((carried << last) + (int(np.abs(rounding(gemm)).max(initial=0)) + 2 << last))
-        if max(sums) + carried < 1 << 31 and int((-gemm.shift).max(initial=0)) + last < 32:
+        sums.append(carried + (abs(gemm.zero_point) + 1 << n) << last)
+        if max(sums) + carried < 1 << 31 and n + last < 32:
             return found
     return ()
 
 
+def constants(gemm: Gemm, form: Form, numerics: str) -> Array:
+    """(O, 3 or 4) int32: the constants of requantization in kernels/thumb_requantize.h."""
+    n = -gemm.shift.astype(np.int64)
+    rounding = (np.int64(gemm.zero_point) << n) + (np.int64(1) << (n - 1))
+    if form is THUMB2:
+        return int32_words(np.stack([gemm.multiplier.astype(np.int64), rounding, n], 1))
+    split = widths(gemm)
+    last, left = split[-1], gemm.multiplier.astype(np.int64)
+    pieces = np.zeros((len(left), 4), np.int64)
+    for i, width in enumerate(split):
+        pieces[:, i], left = left & ((1 << width) - 1), left >> width
+    half = 1 << (last - 1) if numerics == "tflite" else 0
+    words = [(rounding << last) + half, pieces[:, 0] | pieces[:, 1] << 16, pieces[:, 2] | pieces[:, 3] << 16, n + last]
+    return int32_words(np.stack(words, 1))
+
+
 def quads_stream(gemm: Gemm, form: Form, numerics: str) -> Array:
     """The int32 words that a routine walks, header included."""
-    weights, n = paired(gemm.weights), -gemm.shift.astype(np.int64)
-    split = widths(gemm)
-    body = b""
-    for channel, row in enumerate(weights):
+    body, requantize = [], constants(gemm, form, numerics)
+    for channel, row in enumerate(paired(gemm.weights)):
         counts, values, at, code = chunks(row), row.astype(np.int8).tobytes(), 0, bytearray()
         for count in counts:
             code += bytes([(PAIRS - count) * form.pair]) + values[at : at + 2 * count]
             at += 2 * count
         code.append(form.last)
+        words = np.frombuffer(bytes(code) + bytes(-len(code) % 4), np.int32)
         bias = int(gemm.bias[channel])
-        head = [bias + (bias << 16) - (len(counts) << 15), bias]
-        constant, multiplier, shift = int(rounding(gemm)[channel]), int(gemm.multiplier[channel]), int(n[channel])
-        if form is THUMB2:
-            record = int32_words(np.array([*head, multiplier, constant, shift])).tobytes() + bytes(code)
-        else:
-            last = split[-1]
-            half = 1 << (last - 1) if numerics == "tflite" else 0
-            nbytes = -(-(24 + len(code)) // 4) * 4
-            halves = np.array([*pieces(multiplier, split), shift + last, nbytes], np.uint16)
-            record = int32_words(np.array([*head, (constant << last) + half])).tobytes() + halves.tobytes() + bytes(code)
-        body += record + bytes(-len(record) % 4)
-    header = len(body) if form is THUMB2 else len(split)
-    return np.concatenate([np.array([len(weights), header], np.int32), np.frombuffer(body, np.int32)])
-
-
-def pieces(multiplier: int, split: tuple[int, ...]) -> list[int]:
-    """A multiplier cut into pieces, lowest first; four of them."""
-    found = []
-    for width in split:
-        found.append(multiplier & ((1 << width) - 1))
-        multiplier >>= width
-    return found + [0] * (4 - len(found))
+        head = int32_words(np.array([bias + (bias << 16) - (len(counts) << 15), bias]))
+        if form is THUMB1:
+            requantize[channel, -1] |= 4 * (len(head) + requantize.shape[1] + len(words)) << 16
+        body += [head, requantize[channel], words]
+    header = 4 * sum(map(len, body)) if form is THUMB2 else len(widths(gemm))
+    return np.concatenate([np.array([len(gemm.weights), header], np.int32), *body])

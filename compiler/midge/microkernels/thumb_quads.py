@@ -40,8 +40,7 @@ def _thumb2(twice: bool, corrects: bool) -> list[str]:
     for lower, upper in (("r9", "r10"), ("r11", "r12")):
         lines.append(f"sub {lower}, {lower}, {upper}, lsl #16")
     for acc, address in (("r9", "r0"), ("r10", "r5"), ("r11", "r6"), ("r12", "r7")):
-        lines += [f"lsl {acc}, {acc}, #1", f"mov r8, #{'0x80000000' if twice else 0}", f"add lr, r3, {acc}, asr #31" if corrects else "mov lr, r3"]
-        lines += [f"smlal r8, lr, {acc}, r2", "asr lr, lr, r4", "ssat lr, #8, lr", f"strb lr, [{address}], #1"]
+        lines += finish2(acc, ("r2", "r3", "r4"), ("r8", "lr"), twice, corrects, [f"strb lr, [{address}], #1"])
     lines += ["stmia sp, {r0, r5-r7}", "ldrd r0, r2, [sp, #16]", "cmp r1, r2", "bne.w 1b"]
     return [*lines, "add sp, #24", "pop {r4-r11, pc}"]
 
@@ -63,21 +62,35 @@ def _thumb1(split: tuple[int, ...], corrects: bool) -> list[str]:
     lines += [*start, "b 2b", "ldrh r2, [r1, #20]", "ldr r5, [r1, #8]", "ldr r4, [sp, #20]"]
     for index, (lower, upper) in enumerate((("r10", "r11"), ("", "r11"), ("r12", "lr"), ("", "lr"))):
         lines += [f"mov r6, {lower}", f"mov r7, {upper}", "lsls r7, r7, #16", "subs r6, r6, r7"] if lower else [f"mov r6, {upper}"]
-        lines += _finish(index, split, corrects)
+        lines += finish1(index, 12, split, corrects, ("r0", "r7", "r2", "r5"), [f"ldr r3, [sp, #{4 * index}]", "strb r7, [r3, r4]"])
     lines += ["adds r4, #1", "str r4, [sp, #20]", "ldrh r3, [r1, #22]", "adds r1, r1, r3", "ldr r3, [sp, #24]", "cmp r4, r3", "beq 3f", "b 1b"]
     for index in range(4):
         lines += [f"{20 + index}:", "asrs r7, r0, #31", "movs r3, #127", "eors r7, r3", f"b {10 + index}b"]
     return [*lines, "3:", "add sp, #28", "pop {r4-r7}", *(f"mov r{8 + i}, r{4 + i}" for i in range(4)), "pop {r4-r7, pc}"]
 
 
-def _finish(index: int, split: tuple[int, ...], corrects: bool) -> list[str]:
-    """Requantize r6 and store it as pixel `index`; C in r5, the shift in r2, the channel in r4."""
-    lines = ["ldrh r0, [r1, #12]", "muls r0, r6", f"asrs r0, r0, #{split[0]}"]
-    for piece in range(1, len(split)):
-        lines += [f"ldrh r7, [r1, #{12 + 2 * piece}]", "muls r7, r6", "adds r0, r0, r7"]
-        if piece + 1 < len(split):
-            lines.append(f"asrs r0, r0, #{split[piece]}")
+def finish2(acc: str, constants: tuple[str, str, str], pair: tuple[str, str], twice: bool, corrects: bool, store: list[str]) -> list[str]:
+    """Requantize `acc` by multiplier, C and n in the register that is the second of `pair`, and store it."""
+    low, high = pair
+    multiplier, rounding, n = constants
+    lines = [f"lsl {acc}, {acc}, #1", f"mov {low}, #{'0x80000000' if twice else 0}"]
     if corrects:
-        lines += ["asrs r6, r6, #31", f"lsls r6, r6, #{split[-1]}", "adds r0, r0, r6"]
-    lines += ["adds r0, r0, r5", "asrs r0, r2", "sxtb r7, r0", "cmp r7, r0", f"bne {20 + index}f"]
-    return [*lines, f"{10 + index}:", f"ldr r3, [sp, #{4 * index}]", "strb r7, [r3, r4]"]
+        lines.append(f"add {high}, {rounding}, {acc}, asr #31")
+    elif high != rounding:
+        lines.append(f"mov {high}, {rounding}")
+    return [*lines, f"smlal {low}, {high}, {acc}, {multiplier}", f"asr {high}, {high}, {n}", f"ssat {high}, #8, {high}", *store]
+
+
+def finish1(index: int, at: int, split: tuple[int, ...], corrects: bool, registers: tuple[str, str, str, str], store: list[str]) -> list[str]:
+    """Requantize r6 by the pieces at [r1, #at] and store it; registers: the value, the limited value, the shift, C. What saturates goes to
+    label 20 + index and comes back to 10 + index."""
+    value, limited, shift, rounding = registers
+    lines = [f"ldrh {value}, [r1, #{at}]", f"muls {value}, r6", f"asrs {value}, {value}, #{split[0]}"]
+    for piece in range(1, len(split)):
+        lines += [f"ldrh {limited}, [r1, #{at + 2 * piece}]", f"muls {limited}, r6", f"adds {value}, {value}, {limited}"]
+        if piece + 1 < len(split):
+            lines.append(f"asrs {value}, {value}, #{split[piece]}")
+    if corrects:
+        lines += ["asrs r6, r6, #31", f"lsls r6, r6, #{split[-1]}", f"adds {value}, {value}, r6"]
+    lines += [f"adds {value}, {value}, {rounding}", f"asrs {value}, {shift}", f"sxtb {limited}, {value}", f"cmp {limited}, {value}"]
+    return [*lines, f"bne {20 + index}f", f"{10 + index}:", *store]

@@ -59,7 +59,7 @@ class Form:
 F4 = Form("winograd4", 4, 6, 1, ((6, 0, 0), (-1, -1, -1), (-1, 1, -1), (1, 2, 4), (1, -2, 4), (0, 0, 6)), (1, 2, 3, 4, 0, 5), 25, 360, 1070)
 F2 = Form("winograd2", 2, 4, 1, ((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, -2)), (1, 2, 0, 3), 29, 120, 280)
 HALF = Form("winograd2_half", 2, 5, 2, ((1, 0, 0), (0, 1, 0), (1, 0, 1), (0, 1, 0), (0, 0, 1)), (2, 0, 1, 4, 3), 30, 155, 270)
-FORMS = (F4, F2, HALF)
+FORMS = (F4, F2, HALF)  # of those of one stride, the one that stores most first
 
 
 @dataclass(frozen=True)

@@ -52,12 +52,12 @@ MOVED = {F4: "r4", F2: "r3", HALF: ""}  # a row that leaves its register to a te
 
 
 def _transform(form: Form) -> list[str]:
-    """r0 columns, r1 channels, r2 v. Frame: a column's words; at 24 columns, channels, v, end of columns, channel; at 48 columns transformed vertically,
+    """r0 pixels, r1 channels, r2 v. Frame: a column's words; at 24 pixels, channels, v, end of pixels, channel; at 48 columns transformed vertically,
     each for channels 0, 2 and for channels 1, 3."""
     regs, listed = [f"r{2 + i}" for i in range(form.size)], f"{{r2-r{1 + form.size}}}"
-    lines = ["push {r4-r11, lr}", f"sub sp, #{_transform_frame(form)}", f"add r3, r0, #{8 * form.columns}", "movs r4, #0", "strd r0, r1, [sp, #24]"]
+    lines = ["push {r4-r11, lr}", f"sub sp, #{_transform_frame(form)}", f"add r3, r0, #{4 * form.size * form.columns}", "movs r4, #0", "strd r0, r1, [sp, #24]"]
     lines += ["strd r2, r3, [sp, #32]", "str r4, [sp, #40]", "1:", "ldr r0, [sp, #24]", "ldr lr, [sp, #36]", "ldr r11, [sp, #40]", "add r12, sp, #48"]
-    lines += ["mov r1, #0x00800080", "2:", "ldrd r9, r10, [r0], #8", "add r10, r10, r11", f"ldmia r9, {listed}", *(f"ldr {reg}, [{reg}, r10]" for reg in regs)]
+    lines += ["mov r1, #0x00800080", "2:", f"ldmia r0!, {listed}", *(f"ldr {reg}, [{reg}, r11]" for reg in regs)]
     for odd in (False, True):
         lines.append(f"{'ldmia' if odd else 'stmia'} sp, {listed}")
         lines += [f"sxtab16 {'r8' if reg == MOVED[form] else reg}, r1, {reg}{', ror #8' if odd else ''}" for reg in regs]

@@ -15,7 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from midge.fixedpoint import Int64
 from midge.ir import Array
@@ -34,7 +33,7 @@ class Terms:
     b: Array
 
 
-def find_terms(wanted: Int64, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], zero_point: int, limits: tuple[int, int]) -> Terms | None:
+def find_terms(wanted: Int64, a: Array, b: Array, zero_point: int, limits: tuple[int, int]) -> Terms | None:
     """Tables for wanted[a + 128, b + 128], None if there are none below LIMIT. `a` and `b` are the real contributions of -128 to 127 in integers of
     the output, where the search starts; `limits` is its range."""
     least = np.where(wanted <= limits[0], -2 * LIMIT, wanted << BITS)

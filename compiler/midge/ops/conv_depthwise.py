@@ -6,14 +6,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from midge.microkernels.depthwise import Depthwise
-from midge.ops.conv_dsp import gemm_of
+from midge.microkernels.depthwise_pixel import MOST_TAPS, direct_stream, pixel_routine
+from midge.ops.conv_dsp import DSP, gemm_of
 from midge.ops.lowering import Packed, Variant
 from midge.program import Kernel
 
 if TYPE_CHECKING:
     from midge.ops.conv_kernels import ConvLayer
 
-STRIP = Kernel("midge_depthwise_dsp_s8", "depthwise_dsp", features=frozenset({"dsp"}))
+STRIP = Kernel("midge_depthwise_dsp_s8", "depthwise_dsp", features=DSP)
+DIRECT = Kernel("midge_depthwise_direct_s8", "depthwise_dsp", features=DSP)
 
 
 def depthwise_of(layer: ConvLayer) -> Depthwise:
@@ -31,26 +33,47 @@ def pack_strip(layer: ConvLayer) -> dict[str, Packed]:
 
 def refuses_strip(layer: ConvLayer) -> str:
     """Why blocks of a planar strip do not serve a layer, '' if they do."""
-    op, params = layer.op, layer.params
-    channels = params["in_channels"]
-    if not layer.depthwise or channels != params["out_channels"]:
-        return "not one output channel for each input channel"
+    op = layer.op
     if layer.weights.shape[1:3] != (3, 3) or op.dilations != (1, 1) or op.strides not in ((1, 1), (2, 2)):
         return "not 3x3 of stride 1 or 2, undilated"
-    if op.planar or channels < 4 or params["out_width"] < 2:
-        return "the input is NCHW" if op.planar else "fewer than four channels" if channels < 4 else "one output column"
+    if layer.params["out_width"] < 2:
+        return "one output column"
+    return _refuses_channels(layer) or gemm_of(layer).refuses()
+
+
+def pack_direct(layer: ConvLayer) -> dict[str, Packed]:
+    """midge_depthwise_direct_constants."""
+    return {"stream": direct_stream(gemm_of(layer)), "pixel": pixel_routine(layer.numerics, layer.out.q.z == -128)}
+
+
+def refuses_direct(layer: ConvLayer) -> str:
+    """Why one pixel at a time does not serve a layer, '' if it does."""
+    taps, params = gemm_of(layer).weights.shape[1], layer.params
+    column = params["in_width"] == params["kernel_width"] == 1 and params["pad"] == 0
+    if taps > MOST_TAPS and not column:
+        return f"{taps} taps, {MOST_TAPS} are offered"
+    return _refuses_channels(layer) or gemm_of(layer).refuses()
+
+
+def _refuses_channels(layer: ConvLayer) -> str:
+    """What both kernels ask of channels and of the output."""
+    params = layer.params
+    if not layer.depthwise or params["in_channels"] != params["out_channels"]:
+        return "not one output channel for each input channel"
+    if layer.op.planar or params["in_channels"] < 4:
+        return "the input is NCHW" if layer.op.planar else "fewer than four channels"
     if (params["act_min"], params["act_max"]) != (-128, 127):
         return f"clamped to {params['act_min']}..{params['act_max']}, which int8 saturation does not do"
-    return gemm_of(layer).refuses()
+    return ""
 
 
 def strip_scratch(layer: ConvLayer) -> int:
     return depthwise_of(layer).scratch
 
 
-def strip_block(layer: ConvLayer) -> int:
+def block(layer: ConvLayer, kernel: Kernel) -> int:
     """Output rows of a call."""
-    return depthwise_of(layer).block
+    return depthwise_of(layer).block if kernel is STRIP else 1
 
 
-VARIANTS = (Variant(STRIP, pack_strip, refuses_strip, strip_scratch),)
+VARIANTS = (Variant(STRIP, pack_strip, refuses_strip, strip_scratch), Variant(DIRECT, pack_direct, refuses_direct))

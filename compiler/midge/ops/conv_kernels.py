@@ -117,8 +117,10 @@ def lower_conv(ctx: Lowering, node: Node, layer: ConvLayer, sources: list[Operan
 
 def _block(variant: Variant, layer: ConvLayer) -> int:
     """Output rows of a call."""
-    if variant.kernel is conv_depthwise.STRIP:
-        return conv_depthwise.strip_block(layer)
+    if variant.kernel.family == "depthwise_dsp":
+        return conv_depthwise.block(layer, variant.kernel)
+    if variant.kernel.family == "depthwise_thumb":
+        return conv_thumb.strip_block(layer)
     return conv_dsp.pairs_block(layer, variant.block) if variant.kernel.family == "conv2d_dsp" else variant.block
 
 

@@ -7,7 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from midge.microkernels.thumb import THUMB1, THUMB2, Form, paired, quads_stream, reach, refuses_chunks, widths
+from midge.microkernels.thumb_dense import dense_routine, dense_stream
 from midge.microkernels.thumb_quads import quads_routine
+from midge.microkernels.thumb_strip import PIXELS, TAPS, Strip, strip_routine, strip_stream
 from midge.ops.conv_dsp import gemm_of, pixels
 from midge.ops.lowering import Packed, Variant
 from midge.program import Kernel
@@ -46,9 +48,72 @@ def quads_scratch(layer: ConvLayer) -> int:
     return 8 * int(paired(gemm_of(layer).weights).shape[1])
 
 
+def pack_dense(layer: ConvLayer, form: Form) -> dict[str, Packed]:
+    """midge_dense_thumb_constants."""
+    gemm = gemm_of(layer)
+    channels, depth = gemm.weights.shape
+    routine = dense_routine(channels, depth, form, widths(gemm), layer.out.q.z == -128, layer.numerics)
+    return {"stream": dense_stream(gemm, form, layer.numerics), "dense": routine}
+
+
+def refuses_dense(layer: ConvLayer, form: Form) -> str:
+    """Why one pixel by several channels does not serve a layer."""
+    op, params = layer.op, layer.params
+    if op.groups > 1 or op.planar:
+        return "grouped" if op.groups > 1 else "the input is NCHW"
+    if pixels(layer) > 2:
+        return f"{pixels(layer)} pixels, which are faster by fours"
+    if params["kernel_height"] > 1 or params["pad"] or params["dilation"] > 1 or (pixels(layer) - 1) * op.strides[1] + params["kernel_width"] > params["in_width"]:
+        return "a window of more than one row, padded or dilated"
+    return "fewer than four channels" if params["out_channels"] < 4 else refuses_form(layer, form)
+
+
+def strip_of(layer: ConvLayer) -> Strip:
+    """How many neighbours of a row, or of a column of one pixel wide rows, are computed at once."""
+    height, width = layer.weights.shape[1:3]
+    down = layer.op.hwc(layer.types[0])[1] == 1
+    size = (1, height) if down else (height, width)
+    length, stride = layer.out.hwc[0 if down else 1], layer.op.strides[0 if down else 1]
+    fitting = [n for n in range(1, PIXELS + 1) if n <= length and Strip(*size, stride, n).taps <= TAPS and (not down or length % n == 0)]
+    least = min((-(-length // n) * (n + 0.4) for n in fitting), default=0)  # a strip costs as much as its pixels and less than half a pixel more
+    return Strip(*size, stride, next((n for n in fitting if -(-length // n) * (n + 0.4) == least), 0))
+
+
+def pack_strip(layer: ConvLayer, form: Form) -> dict[str, Packed]:
+    """midge_depthwise_thumb_constants."""
+    gemm, strip = gemm_of(layer), strip_of(layer)
+    routine = strip_routine(strip, form, widths(gemm), layer.out.q.z == -128, layer.numerics)
+    return {"stream": strip_stream(gemm, strip, form, layer.numerics), "strip": routine}
+
+
+def refuses_strip(layer: ConvLayer, form: Form) -> str:
+    """Why a few pixels of one channel do not serve a layer."""
+    op, params, (height, width) = layer.op, layer.params, layer.weights.shape[1:3]
+    if not layer.depthwise or params["in_channels"] != params["out_channels"] or op.planar:
+        return "not one output channel for each input channel" if not op.planar else "the input is NCHW"
+    if op.dilations != (1, 1) or max(op.strides) > 2:
+        return "dilated, or a stride above 2"
+    if params["in_width"] == 1 and (width > 1 or op.strides[0] > height):
+        return "rows of one pixel, padded or skipped"
+    if strip_of(layer).pixels < 2:
+        return f"a window of {height} x {width} and {params['out_width']} pixels a row: fewer than two fit a strip"
+    return "out of reach of an offset in the stream" if form is THUMB1 and 20 + height * width > 232 else refuses_form(layer, form)
+
+
+def strip_block(layer: ConvLayer) -> int:
+    """Rows of a call."""
+    return strip_of(layer).pixels if layer.params["in_width"] == 1 else 1
+
+
 def _variants(form: Form) -> tuple[Variant, ...]:
     quads = Kernel("midge_conv2d_thumb_s8", "conv2d_thumb", features=frozenset({form.feature}))
-    return (Variant(quads, partial(pack_quads, form=form), partial(refuses_quads, form=form), quads_scratch, 4),)
+    strip = Kernel("midge_depthwise_thumb_s8", "depthwise_thumb", features=frozenset({form.feature}))
+    dense = Kernel("midge_dense_thumb_s8", "dense_thumb", features=frozenset({form.feature}))
+    return (
+        Variant(dense, partial(pack_dense, form=form), partial(refuses_dense, form=form)),
+        Variant(quads, partial(pack_quads, form=form), partial(refuses_quads, form=form), quads_scratch, 4),
+        Variant(strip, partial(pack_strip, form=form), partial(refuses_strip, form=form)),
+    )
 
 
 VARIANTS = (*_variants(THUMB2), *_variants(THUMB1))

@@ -39,11 +39,11 @@ def refuses_winograd(layer: ConvLayer, form: Form) -> str:
 
 
 def slower(layer: ConvLayer, form: Form) -> str:
-    """Why another form, or two pixels by two channels, executes fewer instructions, '' if none does."""
+    """Why a form that stores less, or two pixels by two channels, executes fewer instructions, '' if none does."""
     height, width, out = layer.out.hwc
     channels, pairs = _up(layer.params["in_channels"], 4), -(-out // 2)
     depth = _up(9 * layer.params["in_channels"], 4)
-    counts = {f.name: f.instructions(height, width, channels, out) for f in FORMS if f.stride == form.stride}
+    counts = {f.name: f.instructions(height, width, channels, out) for f in FORMS[FORMS.index(form) :] if f.stride == form.stride}
     counts["two pixels by two channels"] = -(-height * width // 2) * (depth * 13 // 5 + pairs * (depth * 5 // 2 + 44))
     best = min(counts, key=lambda name: counts[name])
     return "" if best == form.name else f"about {counts[form.name]:,} instructions, {best} {counts[best]:,}"
@@ -57,12 +57,12 @@ def pack_winograd(layer: ConvLayer, form: Form) -> dict[str, Packed]:
 
 
 def winograd_scratch(layer: ConvLayer, form: Form) -> int:
-    """Bytes: two transformed tiles; their output if it is not written in place; their input if channels do not come in fours."""
+    """Bytes: two transformed tiles; their output if it is not written in place; a column of their input if channels do not come in fours."""
     in_channels, (_, width, channels) = layer.params["in_channels"], layer.out.hwc
     apart, words = channels % 2 or width < 2 * form.tile, _up(in_channels, 4)
     spare = 2 * form.tile * form.tile * _up(channels, 2) if apart else 0
-    gathered = form.size * form.columns * words if in_channels % 4 else 0
-    return 4 * form.size * form.size * words + spare + gathered
+    copies = form.size * words if in_channels % 4 else 0
+    return 4 * form.size * form.size * words + spare + copies
 
 
 def _up(value: int, step: int) -> int:

@@ -208,10 +208,11 @@ def pool_params(x: TensorType, out: TensorType, kernel: tuple[int, int], stride:
 
 
 def lower_mean(ctx: Lowering, node: Node, kernel: Kernel, params: dict[str, int], multiplier: Array, shift: Array) -> None:
-    """The call of a mean over all rows and pixels: `params` has the whole tensor as its window."""
+    """The call of a mean over all rows and pixels: `params` has the whole tensor as its window, added as one row of all its pixels."""
     x = ctx.graph.type(node.inputs[0])
     constants: dict[str, Array | str] = {"multiplier": multiplier, "shift": shift.astype(np.int8), "pad_row": ctx.pad_row(x.q.z, 1)}
-    ctx.call(node, kernel, params, [ctx.operand(node.inputs[0])], constants, rows=x.hwc[0], scratch_nbytes=4 * params["channels"])
+    params = params | {"in_width": x.hwc[0] * x.hwc[1]}
+    ctx.call(node, kernel, params, [ctx.operand(node.inputs[0], flat=True)], constants, rows=1, scratch_nbytes=4 * params["channels"])
 
 
 def rounded_up(size: int, kernel: int, stride: int, dilation: int, begin: int, end: int) -> int:

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+# cython: language_level=3
+include "arguments.pxi"
+
+cdef extern from "dense_thumb.h":
+    ctypedef struct midge_conv2d_params:
+        pass
+    ctypedef struct midge_dense_thumb_constants:
+        pass
+    void midge_dense_thumb_s8(const midge_conv2d_params *, const int8_t *const *, const midge_dense_thumb_constants *, int8_t *const *, unsigned, void *)
+    void midge_dense_t2_s8(const int8_t *, const int32_t *, int8_t *)
+    void midge_dense_t2_s8_tflite(const int8_t *, const int32_t *, int8_t *)
+    void midge_dense_t1_s8(const int8_t *, const int32_t *, int8_t *)
+    void midge_dense_t1_s8_tflite(const int8_t *, const int32_t *, int8_t *)
+
+
+cdef call(Arguments a):
+    midge_dense_thumb_s8(<const midge_conv2d_params *>a.params, <const int8_t *const *>a.in_rows, <const midge_dense_thumb_constants *>a.constants,
+                         <int8_t *const *>a.out_rows, a.rows, a.scratch)
+
+
+KERNELS = {
+    "midge_dense_thumb_s8": lambda *args: call(Arguments(*args)),
+}
+STRUCT_SIZES = {
+    "midge_conv2d_params": sizeof(midge_conv2d_params),
+    "midge_dense_thumb_constants": sizeof(midge_dense_thumb_constants),
+}
+ADDRESSES = {
+    "midge_dense_t2_s8": <uintptr_t>&midge_dense_t2_s8,
+    "midge_dense_t2_s8_tflite": <uintptr_t>&midge_dense_t2_s8_tflite,
+    "midge_dense_t1_s8": <uintptr_t>&midge_dense_t1_s8,
+    "midge_dense_t1_s8_tflite": <uintptr_t>&midge_dense_t1_s8_tflite,
+}
