@@ -23,15 +23,17 @@ STRIP, DIRECT = "midge_depthwise_dsp_s8", "midge_depthwise_direct_s8"
 
 def depthwise(rng: np.random.Generator, op: Conv2D, shape: tuple[int, int, int], kernel: tuple[int, int], numerics: str, zero_point: int, even: bool) -> Case:
     """A graph of one layer on (H, W, C) and its input, extremes included. `even`: scales within a factor of 8, so that channels may share a shift."""
-    height, width, channels = shape
+    channels = shape[2]
     op = replace(op, groups=channels)
     ends = np.array([-128, 127], np.int8)
     x = rng.choice(ends, (1, *shape)) if rng.random() < 0.3 else rng.integers(-128, 128, (1, *shape)).astype(np.int8)
     weights = rng.choice(ends, (channels, *kernel, 1)) if rng.random() < 0.3 else rng.integers(-128, 128, (channels, *kernel, 1)).astype(np.int8)
     weights[rng.random(channels) < 0.1] = 0  # constant channels
     bias = rng.integers(-9000, 9000, channels).astype(np.int32)
-    scales = np.float32(2.0 ** rng.uniform(-9.0, -6.0 if even else -2.0, channels))
-    tx, tw, tb = s8(x.shape, 0.5, int(rng.choice([-128, -3, 0, 127]))), TensorType(DType.S8, weights.shape, Quant.of(scales, 0, 0)), TensorType(DType.S32, bias.shape)
+    top = rng.choice([-11.0, -6.0, -2.0])
+    scales = np.float32(2.0 ** rng.uniform(top - 3.0 if even else -11.0, top, channels))
+    tx, tb = s8(x.shape, 0.5, int(rng.choice([-128, -3, 0, 127]))), TensorType(DType.S32, bias.shape)
+    tw = TensorType(DType.S8, weights.shape, Quant.of(scales, 0, 0))
     ty = op.infer([tx, tw])[0].with_quant(DType.S8, Quant.of(0.5, zero_point))
     return op_graph(op, [tx, (tw, weights), (tb, bias)], ty, numerics), {"in0": x}
 
@@ -81,9 +83,18 @@ def test_assembly_of_strips_equals_twins(numerics, target, tmp_path):
         for width in (2, 3, 8, 9, 16, 17, 19, 40):
             op = Conv2D((stride, stride), pads=(1, 1, 1, 1) if width % 3 else (0, 0, 1, 1))
             for zero_point, even in ((-128, True), (-128, False), (3, True)):
-                shape = (int(rng.integers(3, 9)), stride * width, int(rng.integers(4, 10)))
+                shape = (int(rng.integers(3, 22)), stride * width, int(rng.integers(4, 10)))
                 cases.append(depthwise(rng, op, shape, (3, 3), numerics, zero_point, even))
     assert_assembly_matches(cases, target, "balanced", tmp_path, STRIP)
+    used = {symbol for graph, _ in cases for symbol in program_of(graph, target).routines}
+    for kinds in (
+        ("_s1_", "_s2_"),
+        ("_s1_8", "_s2_3_"),
+        ("_shift12", "_shift8", "_s1_odd_shift"),
+        ("depthwise18_", "depthwise10_", "depthwise6_"),
+        ("spread18", "spread6"),
+    ):
+        assert all(any(kind in symbol for symbol in used) for kind in kinds), (kinds, used)
 
 
 @needs_arm

@@ -178,7 +178,7 @@ def compile(
     if not keep_dead_channels:
         graph, dead = eliminate_dead_channels(graph)
     graph.name = c_identifier(name or graph.name)
-    choice = Choice(optimize, load_costs(target, None if costs is None else Path(costs)), flash, require_fast=require_fast)
+    choice = Choice(optimize, load_costs(target, None if costs is None else Path(costs)), flash, require_fast=require_fast, saved=dead.weight_nbytes[0] - dead.weight_nbytes[1] if dead else 0)
     return Library(graph, place(lower(graph, machine, graph.name, digest, choice)), dead)
 
 

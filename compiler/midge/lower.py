@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import midge.ops  # noqa: F401  (registers every operator)
 from midge.costs import Costs, Shape, load_code_sizes
 from midge.errors import IRError, Unsupported
 from midge.ir import Graph, TensorType
-from midge.ops.lowering import Lowering
+from midge.ops.lowering import Lowering, Variant
 from midge.program import Port, Program, Routine
 from midge.select import Candidate, select
 from midge.targets import Target
@@ -20,13 +21,15 @@ UNMEASURED = 1000  # bytes of code of a kernel that the table does not have
 @dataclass(frozen=True)
 class Choice:
     """How kernels are chosen: the objective ("size", "balanced" or "speed"), measured costs, a budget of flash in bytes, a variant to take
-    wherever it is accepted (for measuring it), and whether a refusal of every fast kernel is an error."""
+    wherever it is accepted (for measuring it), and whether a refusal of every fast kernel is an error. `saved` are bytes of weights that the
+    model has and the Graph does not, because its channels are dead: "balanced" may spend them on wider weights."""
 
     optimize: str = "balanced"
     costs: Costs = field(default_factory=Costs)
     flash: int | None = None
     prefer: str = ""
     require_fast: bool = False
+    saved: int = 0
 
 
 def lower(graph: Graph, target: Target, name: str, digest: str, choice: Choice | None = None) -> Program:
@@ -36,8 +39,13 @@ def lower(graph: Graph, target: Target, name: str, digest: str, choice: Choice |
     """
     choice = choice or Choice()
     ctx = _lower(graph, target, name, digest, choice, {})
-    if choice.flash is not None:
-        ctx = _lower(graph, target, name, digest, choice, within_flash(ctx, choice.flash, load_code_sizes(target.name)))
+    spending = choice.optimize == "balanced" and choice.saved > 0
+    if spending or choice.flash is not None:
+        stored = sum(_stored(offered.taken, offered.geometry) for offered in ctx.options.values()) + choice.saved if spending else None
+        wide = replace(choice, optimize="speed") if spending else choice
+        ctx = _lower(graph, target, name, digest, wide, {})
+        ctx = _lower(graph, target, name, digest, wide, within(ctx, choice.flash, stored, load_code_sizes(target.name)))
+        ctx.program.optimize = choice.optimize
     if choice.require_fast:
         _refuse_slow(ctx)
     return ctx.program
@@ -73,26 +81,29 @@ def offers(graph: Graph, target: Target) -> dict[int, tuple[tuple[str, ...], Sha
     return {layer: (tuple(variant.name for variant in offered.accepted), offered.shape) for layer, offered in ctx.options.items()}
 
 
-def within_flash(ctx: Lowering, budget: int, code: dict[str, int]) -> dict[int, str]:
-    """The variant of each layer that keeps code and constants within `budget` bytes at the fewest instructions. Code of kernels that
-    were not measured counts as UNMEASURED bytes, a routine as four bytes a line."""
-    program, layers, sizes, own = ctx.program, {}, dict[str, int](), 0
+def _stored(variant: Variant, geometry: Any) -> int:
+    """Bytes of the constants that a variant packs for a layer."""
+    return sum(data.nbytes for data in variant.pack(geometry).values() if not isinstance(data, Routine))
+
+
+def within(ctx: Lowering, flash: int | None, stored: int | None, code: dict[str, int]) -> dict[int, str]:
+    """The variant of each layer at the fewest instructions, with code and constants within `flash` bytes and the layers' constants within
+    `stored`. Code of kernels that were not measured counts as UNMEASURED bytes, a routine as four bytes a line."""
+    program, layers, sizes, own = ctx.program, dict[int, list[Candidate]](), dict[str, int](), 0
     for layer, offered in ctx.options.items():
-        found = []
+        layers[layer] = []
         for order, variant in enumerate(offered.accepted):
-            packed = variant.pack(offered.geometry)
-            routines = {r.symbol: 4 * len(r.lines) for r in packed.values() if isinstance(r, Routine)}
+            routines = {r.symbol: 4 * len(r.lines) for r in variant.pack(offered.geometry).values() if isinstance(r, Routine)}
             symbols = {symbol: code.get(symbol, UNMEASURED) for symbol in variant.kernel.symbols(program.numerics)}
             sizes |= routines | symbols
-            nbytes = sum(data.nbytes for data in packed.values() if not isinstance(data, Routine))
+            nbytes = _stored(variant, offered.geometry)
             estimate = ctx.costs.estimate(variant.name, offered.shape) if offered.shape else None
-            found.append(Candidate(variant.name, estimate.instructions if estimate else order, nbytes, frozenset(routines | symbols)))
+            layers[layer].append(Candidate(variant.name, estimate.instructions if estimate else order, nbytes, frozenset(routines | symbols)))
             own += nbytes if variant is offered.taken else 0
-        layers[layer] = found
     chosen = {symbol for found in layers.values() for c in found for symbol in c.units}
     others = {symbol for call in program.calls for symbol in call.kernel.symbols(program.numerics)} - chosen
     fixed = program.weight_nbytes - own + sum(code.get(symbol, UNMEASURED) for symbol in others)
-    return select(layers, sizes, fixed, budget).names
+    return select(layers, sizes, fixed, flash, stored).names
 
 
 def _refuse_slow(ctx: Lowering) -> None:

@@ -4,7 +4,8 @@
     minimize   sum of instructions[layer, variant] * x[layer, variant]
     such that  sum over variants of x[layer, variant] = 1 for each layer
                y[unit] >= x[layer, variant] for each unit of code (a kernel, a routine) that the variant needs
-               fixed + sum of nbytes[layer, variant] * x + sum of nbytes[unit] * y <= budget
+               fixed + sum of nbytes[layer, variant] * x + sum of nbytes[unit] * y <= flash
+               sum of nbytes[layer, variant] * x <= stored
 
 A unit of code is paid once, however many layers share it. Solved to optimality as a mixed integer program by HiGHS.
 """
@@ -42,43 +43,52 @@ def evaluate(layers: dict[int, list[Candidate]], code: dict[str, int], fixed: in
     return Selection(names, sum(c.instructions for c in taken), fixed + sum(c.nbytes for c in taken) + sum(code[unit] for unit in units))
 
 
-def select(layers: dict[int, list[Candidate]], code: dict[str, int], fixed: int, budget: int) -> Selection:
-    """The best choice within `budget` bytes; `fixed` are the bytes that no choice changes.
+def select(layers: dict[int, list[Candidate]], code: dict[str, int], fixed: int, flash: int | None, stored: int | None = None) -> Selection:
+    """The best choice with all bytes within `flash` and the layers' constants within `stored`; `fixed` are the bytes that no choice changes.
 
     Raises: Unsupported with the least that would do if nothing fits, ToolMissing without the solver.
     """
+
+    def fits(choice: Selection) -> bool:
+        constants = sum(next(c.nbytes for c in layers[layer] if c.name == name) for layer, name in choice.names.items())
+        return (flash is None or choice.nbytes <= flash) and (stored is None or constants <= stored)
+
     fastest = evaluate(layers, code, fixed, {layer: min(found, key=lambda c: (c.instructions, c.nbytes)).name for layer, found in layers.items()})
-    if fastest.nbytes <= budget:
+    if fits(fastest):
         return fastest
-    smallest = _solve(layers, code, weight_bytes=1.0, weight_instructions=0.0, room=None)
-    least = evaluate(layers, code, fixed, smallest)
-    if least.nbytes > budget:
-        raise Unsupported(f"--flash {budget}: the smallest choice of kernels needs {least.nbytes:,} bytes of code and constants")
-    return evaluate(layers, code, fixed, _solve(layers, code, weight_bytes=0.0, weight_instructions=1.0, room=budget - fixed))
+    if flash is not None:
+        least = evaluate(layers, code, fixed, _solve(layers, code, 1.0, 0.0, None, stored))
+        if least.nbytes > flash:
+            raise Unsupported(f"--flash {flash}: the smallest choice of kernels needs {least.nbytes:,} bytes of code and constants")
+    return evaluate(layers, code, fixed, _solve(layers, code, 0.0, 1.0, None if flash is None else flash - fixed, stored))
 
 
-def _solve(layers: dict[int, list[Candidate]], code: dict[str, int], *, weight_bytes: float, weight_instructions: float, room: int | None) -> dict[int, str]:
-    """Layer -> name of the variant that minimizes the weighted sum, within `room` bytes if given."""
+def _solve(
+    layers: dict[int, list[Candidate]], code: dict[str, int], per_byte: float, per_instruction: float, room: int | None, stored: int | None
+) -> dict[int, str]:
+    """Layer -> name of the variant that minimizes the weighted sum, with code and constants within `room` and constants within `stored`."""
     try:
         import highspy
     except ImportError:
-        raise ToolMissing("--flash needs the solver HiGHS: pip install highspy") from None
+        raise ToolMissing("choosing kernels within a budget needs the solver HiGHS: pip install highspy") from None
     model = highspy.Highs()
     model.silent()
     model.setOptionValue("threads", 1)
     model.setOptionValue("mip_rel_gap", 0.0)
     units = sorted(set().union(*(c.units for found in layers.values() for c in found)))
-    used = {unit: model.addBinary(obj=weight_bytes * code[unit]) for unit in units}
+    used = {unit: model.addBinary(obj=per_byte * code[unit]) for unit in units}
     taken = {}
     for layer, found in sorted(layers.items()):
         for c in found:
-            taken[layer, c.name] = model.addBinary(obj=weight_bytes * c.nbytes + weight_instructions * c.instructions)
+            taken[layer, c.name] = model.addBinary(obj=per_byte * c.nbytes + per_instruction * c.instructions)
             for unit in sorted(c.units):
                 model.addConstr(used[unit] >= taken[layer, c.name])
         model.addConstr(sum(taken[layer, c.name] for c in found) == 1)
+    constants = sum(c.nbytes * taken[layer, c.name] for layer, found in sorted(layers.items()) for c in found)
     if room is not None:
-        stored = sum(c.nbytes * taken[layer, c.name] for layer, found in sorted(layers.items()) for c in found)
-        model.addConstr(stored + sum(code[unit] * used[unit] for unit in units) <= room)
+        model.addConstr(constants + sum(code[unit] * used[unit] for unit in units) <= room)
+    if stored is not None:
+        model.addConstr(constants <= stored)
     model.minimize()
     values = model.allVariableValues()
     return {layer: max(found, key=lambda c: values[taken[layer, c.name].index]).name for layer, found in layers.items()}

@@ -9,12 +9,13 @@ Source: ARM DDI 0403, Armv7-M Architecture Reference Manual (SMLAD, SMLABT, SMML
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from midge.fixedpoint import requantize
 from midge.ir import Array
-from midge.microkernels.gemm import Gemm
+from midge.microkernels.gemm import Gemm, int32_words
 from midge.microkernels.spread import FIELD, spread_routine
 from midge.program import Routine
 
@@ -50,11 +51,23 @@ class Depthwise:
         return next((total for total in TOTALS if self._suits(total)), 0)
 
     def _suits(self, total: int) -> bool:
-        scale = total + 1 + self.gemm.shift.astype(np.int64)
-        weights = self.gemm.weights.astype(np.int64)
+        gemm = self._sharing(total)
+        scale = total + 1 + gemm.shift.astype(np.int64)
         least = 2 if self.numerics == "tflite" else 1  # so that half a unit of the first rounding is a whole number
-        reach = np.abs(self.gemm.bias) + 128 * np.abs(weights).sum(1)
-        return bool((scale >= least).all() and (scale[weights.any(1)] <= 8).all() and (reach << np.maximum(scale, 0) < 1 << 31).all())
+        reach = np.abs(gemm.bias) + 128 * np.abs(gemm.weights.astype(np.int64)).sum(1)
+        return bool((scale >= least).all() and (scale <= 8).all() and (reach << scale < 1 << 31).all())
+
+    def _sharing(self, total: int) -> Gemm:
+        """The same outputs, channels without weights shifted as suits `total` best: their value times a power of two is their bias."""
+        gemm, n = self.gemm, total - 7
+        constant = ~gemm.weights.any(1)
+        value = np.clip(requantize(gemm.bias, gemm.multiplier, gemm.shift, self.numerics), -128 - gemm.zero_point, 127 - gemm.zero_point)
+        return replace(
+            gemm,
+            bias=np.where(constant, value << (n + 1), gemm.bias),
+            multiplier=np.where(constant, 1 << 30, gemm.multiplier),
+            shift=np.where(constant, -n, gemm.shift),
+        )
 
     @property
     def columns(self) -> int:
@@ -84,14 +97,15 @@ class Depthwise:
 
     def stream(self) -> Array:
         """The int32 words that the routines walk."""
-        shift = -self.gemm.shift.astype(np.int64)
+        gemm = self._sharing(self.total) if self.total else self.gemm
+        shift = -gemm.shift.astype(np.int64)
         scale = self.total + 1 - shift if self.total else np.ones_like(shift)
-        weights = (self.gemm.weights.reshape(-1, 3, 3).astype(np.int64) & 0xFF) << np.array([0, 16, 24])
+        weights = (gemm.weights.reshape(-1, 3, 3).astype(np.int64) & 0xFF) << np.array([0, 16, 24])
         rows = weights.sum(2)
         rows[:, 0] |= scale << 8
         rows[:, 1] |= (shift + scale - 1) << 8
-        words = np.concatenate([rows, (self.gemm.bias << scale)[:, None], self.gemm.multiplier[:, None].astype(np.int64)], 1)
-        return (np.concatenate([[self.depth], words.reshape(-1)]) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+        words = np.concatenate([rows, (gemm.bias << scale)[:, None], gemm.multiplier[:, None].astype(np.int64)], 1)
+        return int32_words(np.concatenate([[self.depth], words.reshape(-1)]))
 
     def routines(self) -> tuple[Routine, Routine]:
         """(spread, taps)."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from midge.ir import Array
-from midge.microkernels.gemm import Gemm
+from midge.microkernels.gemm import Gemm, int32_words
 from midge.program import Routine
 
 MOST_TAPS = 49  # as in depthwise_dsp.c
@@ -26,7 +26,7 @@ def direct_stream(gemm: Gemm) -> Array:
         weights = ((gemm.weights[four].astype(np.int64) & 0xFF) << np.array([[0], [8], [16], [24]])).sum(0)
         requantize = np.stack([gemm.multiplier[four].astype(np.int64), -gemm.shift[four].astype(np.int64) - 1], 1)
         words += [gemm.bias[four].astype(np.int64), weights, requantize.reshape(-1)]
-    return (np.concatenate(words) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+    return int32_words(np.concatenate(words))
 
 
 def pixel_routine(numerics: str, relu: bool) -> Routine:
@@ -46,7 +46,7 @@ def pixel_routine(numerics: str, relu: bool) -> Routine:
             lines.append(f"add r10, r10, {acc}, asr #31")
         lines += ["asr r10, r10, r9", "ssat r10, #8, r10, asr #1", "strb r10, [r2], #1"]
     lines += [f"ldr r8, [sp, #{LAST}]", "cmp r3, r8", "beq 5f", "adds r3, #4", "cmp r3, r8", "it gt", "movgt r3, r8", "b 1b"]
-    symbol = "midge_depthwise_pixel" + ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
+    symbol = "midge_depthwise_four" + ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
     twin = "midge_depthwise_pixel_s8" + ("_tflite" if twice else "")
     return Routine(symbol, twin, "depthwise_dsp", (*lines, "5:", f"add sp, #{FRAME}", "pop {r4-r11, pc}"), FRAME + 36)
 

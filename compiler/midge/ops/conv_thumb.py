@@ -63,7 +63,12 @@ def refuses_dense(layer: ConvLayer, form: Form) -> str:
         return "grouped" if op.groups > 1 else "the input is NCHW"
     if pixels(layer) > 2:
         return f"{pixels(layer)} pixels, which are faster by fours"
-    if params["kernel_height"] > 1 or params["pad"] or params["dilation"] > 1 or (pixels(layer) - 1) * op.strides[1] + params["kernel_width"] > params["in_width"]:
+    if (
+        params["kernel_height"] > 1
+        or params["pad"]
+        or params["dilation"] > 1
+        or (pixels(layer) - 1) * op.strides[1] + params["kernel_width"] > params["in_width"]
+    ):
         return "a window of more than one row, padded or dilated"
     return "fewer than four channels" if params["out_channels"] < 4 else refuses_form(layer, form)
 
