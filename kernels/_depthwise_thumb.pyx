@@ -5,15 +5,13 @@ include "arguments.pxi"
 cdef extern from "depthwise_thumb.h":
     ctypedef struct midge_conv2d_params:
         pass
-    ctypedef struct midge_strip:
-        pass
     ctypedef struct midge_depthwise_thumb_constants:
         pass
     void midge_depthwise_thumb_s8(const midge_conv2d_params *, const int8_t *const *, const midge_depthwise_thumb_constants *, int8_t *const *, unsigned, void *)
-    void midge_depthwise_t2_s8(const midge_strip *, const int32_t *)
-    void midge_depthwise_t2_s8_tflite(const midge_strip *, const int32_t *)
-    void midge_depthwise_t1_s8(const midge_strip *, const int32_t *)
-    void midge_depthwise_t1_s8_tflite(const midge_strip *, const int32_t *)
+    void midge_depthwise_t2_s8(const int8_t *const *, const int32_t *, int8_t *const *)
+    void midge_depthwise_t2_s8_tflite(const int8_t *const *, const int32_t *, int8_t *const *)
+    void midge_depthwise_t1_s8(const int8_t *const *, const int32_t *, int8_t *const *)
+    void midge_depthwise_t1_s8_tflite(const int8_t *const *, const int32_t *, int8_t *const *)
 
 
 cdef call(Arguments a):

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "conv2d_dsp.h"
 
-#include <stddef.h>
 #include <string.h>
 
 #include "arch/dsp.h"
@@ -71,69 +70,37 @@ void midge_gemm_i16_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t
   gemm(acts, stream, first, second, 0, MIDGE_ROUND_TWICE);
 }
 
-/* What of a run lies in a row: bytes [low, high) do, those before and after read as `outside`. */
-typedef struct {
-  int32_t low;
-  int32_t high;
-  int8_t outside;
-} conv2d_dsp_span;
-
-static inline int32_t conv2d_dsp_least(int32_t a, int32_t b) { return a < b ? a : b; }
-
-/* Taps [from, to), in fours, of one pixel; nothing of them is in the row. */
-static inline int32_t *conv2d_dsp_fill(int32_t *acts, int32_t from, int32_t to, int8_t outside) {
-  int32_t pair = (int32_t)((uint32_t)(uint16_t)outside * 0x10001u);
-  for (; from < to; from += 4, acts += 4) {
-    acts[0] = acts[2] = pair;
-  }
-  return acts;
-}
-
-/* All of them are. */
-static inline int32_t *conv2d_dsp_take(int32_t *acts, const int8_t *run, int32_t from, int32_t to) {
-  for (; from < to; from += 4, acts += 4) {
-    uint32_t word = midge_load32(run + from);
-    acts[0] = (int32_t)midge_sxtb16(word);
-    acts[2] = (int32_t)midge_sxtb16_odd(word);
-  }
-  return acts;
-}
-
-/* Some of them are. */
-static inline int32_t *conv2d_dsp_mix(int32_t *acts, const int8_t *run, int32_t from, int32_t to, conv2d_dsp_span span) {
-  for (; from < to; from += 4, acts += 4) {
-    uint32_t word = 0;
-    for (int32_t i = from + 3; i >= from; --i) {
-      word = word << 8 | (uint8_t)(i >= span.low && i < span.high ? run[i] : span.outside);
-    }
-    acts[0] = (int32_t)midge_sxtb16(word);
-    acts[2] = (int32_t)midge_sxtb16_odd(word);
-  }
-  return acts;
-}
-
 /* Tap `tap` of one pixel. */
 static inline void conv2d_dsp_put(int32_t *acts, int32_t tap, int8_t value) {
   int16_t wide = value;
   memcpy((int8_t *)(acts + tap / 4 * 4 + (tap & 1) * 2) + (tap & 2), &wide, sizeof wide);
 }
 
+static inline int32_t conv2d_dsp_clamp(int32_t value, int32_t low, int32_t high) { return value < low ? low : value > high ? high : value; }
+
+/* Taps of one pixel from the same four bytes at `at` in all rows, `acts` being the first of their words. Bytes before and after the row's `nbytes`, four
+ * or more, read as `outside`: the nearest whole word is shifted to its place, two half shifts making 32 a legal number. */
+static inline void conv2d_dsp_four(const int8_t *const *rows, int32_t count, int32_t at, int32_t nbytes, uint32_t outside, int32_t *acts, int32_t step) {
+  int32_t from = conv2d_dsp_clamp(at, 0, nbytes - 4), away = conv2d_dsp_clamp(at - from, -4, 4) * 4;
+  int32_t up = away < 0 ? -away : 0, down = away > 0 ? away : 0;
+  uint32_t filled = outside & ~(UINT32_MAX << up << up >> down >> down);
+  for (; count > 0; --count, ++rows, acts += step) {
+    uint32_t word = (midge_load32(*rows + from) << up << up >> down >> down) | filled;
+    acts[0] = (int32_t)midge_sxtb16(word);
+    acts[2] = (int32_t)midge_sxtb16_odd(word);
+  }
+}
+
 /* The window of one pixel, `acts` being the first of its words. */
 static inline void conv2d_dsp_window(const midge_conv2d_params *p, const int8_t *const *rows, int32_t offset, int8_t outside, int32_t *acts) {
-  int32_t run = p->kernel_width * p->in_channels, fours = run & ~3, over = offset + run - p->in_width * p->in_channels;
-  conv2d_dsp_span span = {conv2d_dsp_least(offset < 0 ? -offset : 0, run), over <= 0 ? run : over < run ? run - over : 0, outside};
-  int32_t first = conv2d_dsp_least((span.low + 3) & ~3, fours), last = conv2d_dsp_least(span.high & ~3, fours);
-  int32_t *rest = acts + p->kernel_height * fours;
-  last = last < first ? first : last;
-  for (int32_t ky = 0; ky < p->kernel_height; ++ky) {
-    const int8_t *from = rows[ky] + offset;
-    acts = conv2d_dsp_fill(acts, 0, conv2d_dsp_least(span.low & ~3, fours), outside);
-    acts = conv2d_dsp_mix(acts, from, conv2d_dsp_least(span.low & ~3, fours), first, span);
-    acts = conv2d_dsp_take(acts, from, first, last);
-    acts = conv2d_dsp_mix(acts, from, last, conv2d_dsp_least((span.high + 3) & ~3, fours), span);
-    acts = conv2d_dsp_fill(acts, conv2d_dsp_least((span.high + 3) & ~3, fours), fours, outside);
-    for (int32_t i = fours; i < run; ++i) {
-      conv2d_dsp_put(rest, ky * (run - fours) + i - fours, i >= span.low && i < span.high ? from[i] : outside);
+  int32_t run = p->kernel_width * p->in_channels, fours = run & ~3, nbytes = p->in_width * p->in_channels, height = p->kernel_height;
+  int32_t *rest = acts + height * fours;
+  for (int32_t i = 0; i < fours; i += 4) {
+    conv2d_dsp_four(rows, height, offset + i, nbytes, (uint32_t)(uint8_t)outside * 0x01010101u, acts + i, fours);
+  }
+  for (int32_t ky = 0, tap = 0; ky < height; ++ky) {
+    for (int32_t at = offset + fours; at < offset + run; ++at) {
+      conv2d_dsp_put(rest, tap++, at >= 0 && at < nbytes ? rows[ky][at] : outside);
     }
   }
 }
@@ -144,27 +111,26 @@ void midge_unpack_s8(const int8_t *const *first_rows, const int8_t *const *secon
   conv2d_dsp_window(params, second_rows, second_offset, 0, acts + 1);
 }
 
-/* A pixel to be computed: column of its first tap, its input rows, its output. */
+/* Input rows of a pixel, and where in them its window begins, in bytes. */
 typedef struct {
-  int32_t x;
   const int8_t *const *rows;
-  int8_t *out;
+  int32_t offset;
 } conv2d_dsp_pixel;
 
 /* Acts of two pixels. One that meets an edge lends the routine the other's window, and is put in its place afterwards. */
 static inline void conv2d_dsp_acts(const midge_conv2d_params *p, const midge_conv2d_dsp_constants *constants, conv2d_dsp_pixel first, conv2d_dsp_pixel second,
                                    int32_t *acts) {
-  int32_t last = p->in_width - p->kernel_width, channels = p->in_channels;
-  int inside0 = first.x >= 0 && first.x <= last, inside1 = second.x >= 0 && second.x <= last;
+  int32_t last = (p->in_width - p->kernel_width) * p->in_channels;
+  int inside0 = first.offset >= 0 && first.offset <= last, inside1 = second.offset >= 0 && second.offset <= last;
   if (inside0 || inside1) {
     conv2d_dsp_pixel left = inside0 ? first : second, right = inside1 ? second : first;
-    constants->unpack(left.rows, right.rows, acts, left.x * channels, right.x * channels, p);
+    constants->unpack(left.rows, right.rows, acts, left.offset, right.offset, p);
   }
-  if (!inside0) {
-    conv2d_dsp_window(p, first.rows, first.x * channels, constants->pad_row[0], acts);
-  }
-  if (!inside1) {
-    conv2d_dsp_window(p, second.rows, second.x * channels, constants->pad_row[0], acts + 1);
+  for (int32_t i = 0; i < 2; ++i) {
+    if (!(i == 0 ? inside0 : inside1)) {
+      conv2d_dsp_pixel pixel = i == 0 ? first : second;
+      conv2d_dsp_window(p, pixel.rows, pixel.offset, constants->pad_row[0], acts + i);
+    }
   }
 }
 
@@ -178,24 +144,32 @@ static inline void conv2d_dsp_copy(int8_t *to, const int8_t *from, int32_t nbyte
 void midge_conv2d_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_dsp_constants *constants, int8_t *const *out_rows,
                          unsigned rows, void *scratch) {
   const int32_t *stream = constants->stream;
-  int32_t channels = params->out_channels, stride = params->stride, borrowed = 0;
+  int32_t channels = params->out_channels, step = params->stride * params->in_channels, start = -params->pad * params->in_channels;
+  int32_t last = (params->in_width - params->kernel_width) * params->in_channels - step, borrowed = 0;
   int32_t *acts = scratch;
-  int8_t *spare = (int8_t *)(acts + stream[1]);
   for (; rows > 0; --rows, in_rows += params->kernel_height, ++out_rows) {
-    conv2d_dsp_pixel first = {borrowed * stride - params->pad, in_rows, *out_rows + borrowed * channels};
-    for (int32_t left = params->out_width - borrowed; left > 0; left -= 2, first.x += 2 * stride, first.out += 2 * channels) {
-      conv2d_dsp_pixel second = {first.x + stride, in_rows, first.out + channels};
-      if (left == 1) {
-        conv2d_dsp_pixel below = {-params->pad, in_rows + params->kernel_height, rows > 1 ? out_rows[1] : NULL};
-        second = rows > 1 ? below : first;
-      }
-      conv2d_dsp_acts(params, constants, first, second, acts);
-      if ((channels & 1) == 0) {
-        constants->gemm(acts, stream, first.out, second.out);
+    int32_t offset = start + borrowed * step;
+    int8_t *out = *out_rows + borrowed * channels;
+    for (int32_t left = params->out_width - borrowed; left > 0; left -= 2, offset += 2 * step, out += 2 * channels) {
+      int8_t *other = out + channels;
+      if (left > 1 && offset >= 0 && offset <= last) {
+        constants->unpack(in_rows, in_rows, acts, offset, offset + step, params);
       } else {
+        conv2d_dsp_pixel first = {in_rows, offset}, second = {in_rows, offset + step};
+        if (left == 1) {
+          conv2d_dsp_pixel below = {in_rows + params->kernel_height, start};
+          second = rows > 1 ? below : first;
+          other = rows > 1 ? out_rows[1] : out;
+        }
+        conv2d_dsp_acts(params, constants, first, second, acts);
+      }
+      if ((channels & 1) == 0) {
+        constants->gemm(acts, stream, out, other);
+      } else {
+        int8_t *spare = (int8_t *)(acts + stream[1]);
         constants->gemm(acts, stream, spare, spare + channels + 1);
-        conv2d_dsp_copy(first.out, spare, channels);
-        conv2d_dsp_copy(second.out, spare + channels + 1, channels);
+        conv2d_dsp_copy(out, spare, channels);
+        conv2d_dsp_copy(other, spare + channels + 1, channels);
       }
     }
     borrowed = (params->out_width - borrowed) & 1;

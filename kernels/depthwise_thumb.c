@@ -9,9 +9,8 @@ enum { STRIP_HEADER = 6 };
 static inline int32_t strip_least(int32_t a, int32_t b) { return a < b ? a : b; }
 
 /* Sums of one channel, which start at the bias. */
-static inline void strip_channel(int32_t *acc, const midge_strip *strip, const int32_t *stream, const int8_t *weights, int32_t channel) {
+static inline void strip_channel(int32_t *acc, const int8_t *const *taps, const int32_t *stream, const int8_t *weights, int32_t channel) {
   int32_t pixels = stream[1], stride = stream[2], width = stream[4];
-  const int8_t *const *taps = strip->taps;
   for (int32_t ky = 0; ky < stream[3]; ++ky) {
     for (int32_t first = 0; first < width; first += MIDGE_STRIP_RUN) {
       int32_t run = strip_least(width - first, MIDGE_STRIP_RUN);
@@ -26,37 +25,37 @@ static inline void strip_channel(int32_t *acc, const midge_strip *strip, const i
   }
 }
 
-static inline void strip_t2(const midge_strip *strip, const int32_t *stream, int rounding) {
+static inline void strip_t2(const int8_t *const *taps, const int32_t *stream, int8_t *const *out, int rounding) {
   int32_t size = (stream[3] * stream[4] + 3) / 4;
   const int32_t *record = stream + STRIP_HEADER;
   for (int32_t channel = 0; channel < stream[0]; ++channel, record += 4 + size) {
     int32_t acc[MIDGE_STRIP_PIXELS] = {record[0], record[0], record[0], record[0], record[0], record[0]};
-    strip_channel(acc, strip, stream, (const int8_t *)(record + 1), channel);
+    strip_channel(acc, taps, stream, (const int8_t *)(record + 1), channel);
     for (int32_t pixel = 0; pixel < stream[1]; ++pixel) {
-      strip->out[pixel][channel] = thumb_t2_requantize(acc[pixel], record + 1 + size, rounding);
+      out[pixel][channel] = thumb_t2_requantize(acc[pixel], record + 1 + size, rounding);
     }
   }
 }
 
-void midge_depthwise_t2_s8(const midge_strip *strip, const int32_t *stream) { strip_t2(strip, stream, MIDGE_ROUND_ONCE); }
+void midge_depthwise_t2_s8(const int8_t *const *taps, const int32_t *stream, int8_t *const *out) { strip_t2(taps, stream, out, MIDGE_ROUND_ONCE); }
 
-void midge_depthwise_t2_s8_tflite(const midge_strip *strip, const int32_t *stream) { strip_t2(strip, stream, MIDGE_ROUND_TWICE); }
+void midge_depthwise_t2_s8_tflite(const int8_t *const *taps, const int32_t *stream, int8_t *const *out) { strip_t2(taps, stream, out, MIDGE_ROUND_TWICE); }
 
-static inline void strip_t1(const midge_strip *strip, const int32_t *stream, int rounding) {
+static inline void strip_t1(const int8_t *const *taps, const int32_t *stream, int8_t *const *out, int rounding) {
   int32_t size = (stream[3] * stream[4] + 3) / 4;
   const int32_t *record = stream + STRIP_HEADER;
   for (int32_t channel = 0; channel < stream[0]; ++channel, record += 5 + size) {
     int32_t acc[MIDGE_STRIP_PIXELS] = {record[0], record[0], record[0], record[0], record[0], record[0]};
-    strip_channel(acc, strip, stream, (const int8_t *)(record + 5), channel);
+    strip_channel(acc, taps, stream, (const int8_t *)(record + 5), channel);
     for (int32_t pixel = 0; pixel < stream[1]; ++pixel) {
-      strip->out[pixel][channel] = thumb_t1_requantize(acc[pixel], record + 1, stream[5], rounding);
+      out[pixel][channel] = thumb_t1_requantize(acc[pixel], record + 1, stream[5], rounding);
     }
   }
 }
 
-void midge_depthwise_t1_s8(const midge_strip *strip, const int32_t *stream) { strip_t1(strip, stream, MIDGE_ROUND_ONCE); }
+void midge_depthwise_t1_s8(const int8_t *const *taps, const int32_t *stream, int8_t *const *out) { strip_t1(taps, stream, out, MIDGE_ROUND_ONCE); }
 
-void midge_depthwise_t1_s8_tflite(const midge_strip *strip, const int32_t *stream) { strip_t1(strip, stream, MIDGE_ROUND_TWICE); }
+void midge_depthwise_t1_s8_tflite(const int8_t *const *taps, const int32_t *stream, int8_t *const *out) { strip_t1(taps, stream, out, MIDGE_ROUND_TWICE); }
 
 /* Taps of pixels that lie beside each other, the leftmost tap being column x0. */
 static inline void strip_across(const midge_conv2d_params *p, const int8_t *const *in_rows, const int8_t *pad_row, int32_t x0, int32_t pixels,
@@ -87,25 +86,23 @@ static inline void strip_down(const midge_conv2d_params *p, const int8_t *const 
 void midge_depthwise_thumb_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_thumb_constants *constants,
                               int8_t *const *out_rows, unsigned rows, void *scratch) {
   int32_t pixels = constants->stream[1];
-  midge_strip strip;
+  const int8_t *taps[MIDGE_STRIP_TAPS];
+  int8_t *out[MIDGE_STRIP_PIXELS];
   (void)scratch;
   if (params->in_width == 1) {
-    for (int32_t pixel = 0; pixel < pixels; ++pixel) {
-      strip.out[pixel] = out_rows[pixel];
-    }
-    strip_down(params, in_rows, pixels, constants->stream[2], strip.taps);
-    constants->strip(&strip, constants->stream);
+    strip_down(params, in_rows, pixels, constants->stream[2], taps);
+    constants->strip(taps, constants->stream, out_rows);
     return;
   }
   for (; rows > 0; --rows, in_rows += params->kernel_height, ++out_rows) {
     for (int32_t left = params->out_width; left > 0; left -= pixels) {
       int32_t x = params->out_width - (left < pixels ? pixels : left);
-      strip.out[0] = *out_rows + x * params->out_channels;
+      out[0] = *out_rows + x * params->out_channels;
       for (int32_t pixel = 1; pixel < pixels; ++pixel) {
-        strip.out[pixel] = strip.out[pixel - 1] + params->out_channels;
+        out[pixel] = out[pixel - 1] + params->out_channels;
       }
-      strip_across(params, in_rows, constants->pad_row, x * params->stride - params->pad, pixels, strip.taps);
-      constants->strip(&strip, constants->stream);
+      strip_across(params, in_rows, constants->pad_row, x * params->stride - params->pad, pixels, taps);
+      constants->strip(taps, constants->stream, out);
     }
   }
 }

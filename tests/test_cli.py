@@ -23,7 +23,7 @@ from midge.cli import main
 from midge.fixedpoint import NUMERICS
 from midge.ptq.observers import OBSERVERS
 
-COMMANDS = ("inspect", "quantize", "compile", "verify", "targets", "ops")
+COMMANDS = ("inspect", "quantize", "compile", "verify", "tune", "targets", "ops")
 
 
 @pytest.fixture(scope="module")

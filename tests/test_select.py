@@ -29,7 +29,9 @@ def test_the_solver_equals_trying_everything(seed):
     rng = random.Random(seed)
     units = "abcde"
     layers = {
-        layer: [Candidate(f"v{i}", rng.randint(10, 999), rng.randint(0, 300), frozenset(rng.sample(units, rng.randint(1, 2)))) for i in range(rng.randint(1, 3))]
+        layer: [
+            Candidate(f"v{i}", rng.randint(10, 999), rng.randint(0, 300), frozenset(rng.sample(units, rng.randint(1, 2)))) for i in range(rng.randint(1, 3))
+        ]
         for layer in range(rng.randint(1, 5))
     }
     code, fixed = {unit: rng.randint(50, 500) for unit in units}, rng.randint(0, 100)

@@ -178,11 +178,19 @@ def compile(
     if not keep_dead_channels:
         graph, dead = eliminate_dead_channels(graph)
     graph.name = c_identifier(name or graph.name)
-    choice = Choice(optimize, load_costs(target, None if costs is None else Path(costs)), flash, require_fast=require_fast, saved=dead.weight_nbytes[0] - dead.weight_nbytes[1] if dead else 0)
+    choice = Choice(
+        optimize,
+        load_costs(target, None if costs is None else Path(costs)),
+        flash,
+        require_fast=require_fast,
+        saved=dead.weight_nbytes[0] - dead.weight_nbytes[1] if dead else 0,
+    )
     return Library(graph, place(lower(graph, machine, graph.name, digest, choice)), dead)
 
 
-def tune(model: Model, *, target: str, costs: str | Path | None = None, keep_dead_channels: bool = False, progress: Progress | None = None, **options: Any) -> Costs:
+def tune(
+    model: Model, *, target: str, costs: str | Path | None = None, keep_dead_channels: bool = False, progress: Progress | None = None, **options: Any
+) -> Costs:
     """Measure, under QEMU, every kernel on every layer of a model whose shape the table does not know; `costs` is a file made before.
 
     Other options are those of quantized_graph. The result has what that file has and what was measured now.

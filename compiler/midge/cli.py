@@ -181,8 +181,8 @@ def _verify(directory: Path, on: str, target: str | None, data: str | None, samp
 @click.argument("model")
 @click.option("--target", type=click.Choice(list(TARGETS)), default="cortex-m4", show_default=True, help="Which core to emulate.")
 @click.option("-o", "--output", required=True, metavar="CSV", help="Table to write; one that is there is added to.")
-@with_options(*CALIBRATION, *SHAPES)
-def tune(model: str, target: str, output: str, **options: Any) -> None:
+@with_options(*CALIBRATION, *SHAPES, JSON)
+def tune(model: str, target: str, output: str, as_json: bool, **options: Any) -> None:
     """Measure every kernel on the layers of MODEL under QEMU, for shapes that midge has no figures for.
 
     \b
@@ -192,10 +192,14 @@ def tune(model: str, target: str, output: str, **options: Any) -> None:
     from midge import api
 
     known = output if Path(output).is_file() else None
-    with progress_bar("measuring kernels", show=True) as progress:
+    with progress_bar("measuring kernels", show=not as_json) as progress:
         costs = api.tune(model, target=target, costs=known, progress=progress, **only_given(options))
     write_file(Path(output), costs.text().encode())
-    click.echo(f"{output}: {sum(len(shapes) for shapes in costs.rows.values())} rows, instructions under QEMU on {target}")
+    count = sum(len(shapes) for shapes in costs.rows.values())
+    if as_json:
+        print_json({"output": output, "target": target, "rows": count, "kernels": sorted(costs.rows)})
+        return
+    click.echo(f"{output}: {count} rows, instructions under QEMU on {target}")
 
 
 @main.command()

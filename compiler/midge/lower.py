@@ -75,7 +75,7 @@ def _lower(graph: Graph, target: Target, name: str, digest: str, choice: Choice,
     return ctx
 
 
-def offers(graph: Graph, target: Target) -> dict[int, tuple[tuple[str, ...], Shape | None]]:
+def offers(graph: Graph, target: Target) -> dict[int, tuple[tuple[str, ...], Shape]]:
     """For each layer with a choice of kernels: the names of the variants that serve it, and its shape in the table of costs."""
     ctx = _lower(graph, target, "offers", "", Choice("speed"), {})
     return {layer: (tuple(variant.name for variant in offered.accepted), offered.shape) for layer, offered in ctx.options.items()}
@@ -97,7 +97,7 @@ def within(ctx: Lowering, flash: int | None, stored: int | None, code: dict[str,
             symbols = {symbol: code.get(symbol, UNMEASURED) for symbol in variant.kernel.symbols(program.numerics)}
             sizes |= routines | symbols
             nbytes = _stored(variant, offered.geometry)
-            estimate = ctx.costs.estimate(variant.name, offered.shape) if offered.shape else None
+            estimate = ctx.costs.estimate(variant.name, offered.shape)
             layers[layer].append(Candidate(variant.name, estimate.instructions if estimate else order, nbytes, frozenset(routines | symbols)))
             own += nbytes if variant is offered.taken else 0
     chosen = {symbol for found in layers.values() for c in found for symbol in c.units}

@@ -50,7 +50,8 @@ class Board:
 class Target:
     """What code is generated and compiled for.
 
-    features: subset of {dsp, mve, fpu, unaligned, thumb1, thumb2}, the last two where nothing of the first two is. flags: for `<prefix>gcc`. board: key of BOARDS, or None where nothing emulates it.
+    features: subset of {dsp, mve, fpu, unaligned, thumb1, thumb2}; the last two are cores without the first two. flags: for `<prefix>gcc`.
+    board: key of BOARDS, or None where nothing emulates it.
     """
 
     name: str

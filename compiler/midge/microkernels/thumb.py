@@ -16,7 +16,6 @@ import numpy as np
 from midge.ir import Array
 from midge.microkernels.gemm import Gemm, int32_words
 
-
 PAIRS = 8  # pairs of taps in the longest chunk
 
 

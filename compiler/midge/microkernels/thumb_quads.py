@@ -33,7 +33,7 @@ def _thumb2(twice: bool, corrects: bool) -> list[str]:
     for _ in range(PAIRS):
         lines.append("ldmia.w r0!, {r2-r5}")
         for act0, act1 in (("r2", "r3"), ("r4", "r5")):
-            lines += ["ldrsb.w r6, [r1], #1", f"mla r7, {act0}, r6, r7", f"mla r8, {act1}, r6, r8"]
+            lines += ["ldrsb r6, [r1], #1", f"mla r7, {act0}, r6, r7", f"mla r8, {act1}, r6, r8"]
     for total, lower, upper in (("r7", "r9", "r10"), ("r8", "r11", "r12")):
         lines += [f"add.w {lower}, {lower}, {total}", f"add.w {upper}, {upper}, {total}, asr #16", f"mov.w {total}, #0x8000"]
     lines += ["b.n 2b", "adds r1, #3", "bic r1, r1, #3", "add lr, lr, #8", "ldmia lr, {r2-r4}", "ldmia sp, {r0, r5-r7}"]

@@ -65,7 +65,7 @@ def strip_routine(strip: Strip, form: Form, split: tuple[int, ...], relu: bool, 
     size = f"{strip.height}x{strip.width}_{strip.stride}_{strip.pixels}" + (f"_{len(split)}" if form is THUMB1 else "")
     symbol = f"midge_depthwise_{kind}_{size}" + ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
     twin = f"midge_depthwise_{kind}_s8" + ("_tflite" if twice else "")
-    return Routine(symbol, twin, "depthwise_thumb", tuple(lines), 48 if form is THUMB1 else 40, form.feature)
+    return Routine(symbol, twin, "depthwise_thumb", tuple(lines), 48, form.feature)
 
 
 def _uses(strip: Strip, run: int) -> list[list[tuple[int, int]]]:
@@ -78,10 +78,10 @@ def _uses(strip: Strip, run: int) -> list[list[tuple[int, int]]]:
 
 
 def _thumb2(strip: Strip, twice: bool, corrects: bool) -> list[str]:
-    """r0 walks the strip, r1 the stream, r2 is the channel, r3, r4 taps, r5-r7 weights. Frame: the number of channels."""
+    """r0 walks the taps, r1 the stream, r2 is the channel, r3, r4 taps, r5-r7 weights. Frame: number of channels, taps, outputs."""
     accumulators = ACCUMULATORS[: strip.pixels]
-    lines = ["push {r4-r11, lr}", "sub sp, #4", "ldr r3, [r1], #24", "str r3, [sp]", "movs r2, #0"]
-    lines += ["1:", "ldr r8, [r1], #4", *(f"mov {acc}, r8" for acc in accumulators[1:]), f"adds r0, #{4 * PIXELS}"]
+    lines = ["push {r4-r11, lr}", "sub sp, #12", "strd r0, r2, [sp, #4]", "ldr r3, [r1], #24", "str r3, [sp]", "movs r2, #0"]
+    lines += ["1:", "ldr r8, [r1], #4", *(f"mov {acc}, r8" for acc in accumulators[1:]), "ldr r0, [sp, #4]"]
     spare = 1 + strip.record - strip.height * strip.width
     for index, run in enumerate(strip.runs):
         for tap in range(run):
@@ -94,18 +94,18 @@ def _thumb2(strip: Strip, twice: bool, corrects: bool) -> list[str]:
             for register, found in zip(("r3", "r4"), pair, strict=False):
                 lines += [f"ldrsb {register}, [{register}, r2]"] if found else []
                 lines += [f"mla {accumulators[pixel]}, {register}, r{5 + tap}, {accumulators[pixel]}" for pixel, tap in found]
-    lines += [f"subw r0, r0, #{4 * (PIXELS + strip.taps)}", "ldmia r1!, {r5-r7}"]
+    lines += ["ldr r0, [sp, #8]", "ldmia r1!, {r5-r7}"]
     for pixel, acc in enumerate(accumulators):
         store = [f"ldr {acc}, [r0, #{4 * pixel}]", f"strb r4, [{acc}, r2]"]
         lines += finish2(acc, ("r5", "r6", "r7"), ("r3", "r4"), twice, corrects, store)
-    return [*lines, "ldr r3, [sp]", "adds r2, #1", "cmp r2, r3", "bne.w 1b", "add sp, #4", "pop {r4-r11, pc}"]
+    return [*lines, "ldr r3, [sp]", "adds r2, #1", "cmp r2, r3", "bne.w 1b", "add sp, #12", "pop {r4-r11, pc}"]
 
 
 def _thumb1(strip: Strip, split: tuple[int, ...], corrects: bool) -> list[str]:
-    """r0 walks the strip, r1 the stream, r2 is the channel, r3 a tap, r4 a product, r5-r7 weights. Frame: the strip, the number of channels."""
+    """r0 walks the taps, r1 the stream, r2 is the channel, r3 a tap, r4 a product, r5-r7 weights. Frame: taps, number of channels, outputs."""
     accumulators = ACCUMULATORS[: strip.pixels]
     lines = ["push {r4-r7, lr}", *(f"mov r{4 + i}, r{8 + i}" for i in range(4)), "push {r4-r7}", "sub sp, #12", "ldr r3, [r1]", "adds r1, #24"]
-    lines += ["str r0, [sp]", "str r3, [sp, #4]", "movs r2, #0", "1:", "ldr r0, [sp]", f"adds r0, #{4 * PIXELS}", "ldr r3, [r1]"]
+    lines += ["str r0, [sp]", "str r3, [sp, #4]", "str r2, [sp, #8]", "movs r2, #0", "1:", "ldr r0, [sp]", "ldr r3, [r1]"]
     lines += [f"mov {acc}, r3" for acc in accumulators]
     at = 20
     for run in strip.runs:
@@ -118,7 +118,7 @@ def _thumb1(strip: Strip, split: tuple[int, ...], corrects: bool) -> list[str]:
                 lines += ["mov r4, r3", f"muls r4, r{5 + tap}", f"add {accumulators[pixel]}, r4"]
             for pixel, tap in found[-1:]:
                 lines += [f"muls r3, r{5 + tap}", f"add {accumulators[pixel]}, r3"]
-    lines += ["ldr r0, [sp]", "ldr r5, [r1, #4]", "ldrh r4, [r1, #16]"]
+    lines += ["ldr r0, [sp, #8]", "ldr r5, [r1, #4]", "ldrh r4, [r1, #16]"]
     for pixel, acc in enumerate(accumulators):
         lines += [f"mov r6, {acc}", *finish1(pixel, 8, split, corrects, ("r3", "r7", "r4", "r5"), [f"ldr r6, [r0, #{4 * pixel}]", "strb r7, [r6, r2]"])]
     lines += [f"adds r1, #{20 + strip.record}", "adds r2, #1", "ldr r3, [sp, #4]", "cmp r2, r3", "beq 3f", "b 1b"]

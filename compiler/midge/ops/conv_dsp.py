@@ -65,6 +65,8 @@ def refuses_pairs(layer: ConvLayer, packed: bool) -> str:
         return "one pixel"
     if params["dilation"] > 1 and params["kernel_width"] > 1:
         return "dilated in width"
+    if padded(layer) and params["in_width"] * params["in_channels"] < 4 <= window(layer)[1]:
+        return "padded rows of less than four bytes"
     if 16 * gemm_of(layer).depth >= 1 << 16:
         return f"{gemm_of(layer).depth} taps"
     return refuses_gemm(layer, packed)
@@ -78,6 +80,13 @@ def refuses_pixel(layer: ConvLayer, packed: bool) -> str:
     if params["pad"] or params["kernel_width"] > params["in_width"] or (params["dilation"] > 1 and params["kernel_width"] > 1):
         return "the window is not whole"
     return refuses_gemm(layer, packed)
+
+
+def padded(layer: ConvLayer) -> bool:
+    """Whether a window reaches beyond its rows."""
+    params = layer.params
+    last = (params["out_width"] - 1) * params["stride"] - params["pad"] + params["kernel_width"]
+    return params["pad"] > 0 or last > params["in_width"]
 
 
 def pixels(layer: ConvLayer) -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from midge.program import Kernel
 
 if TYPE_CHECKING:
     from midge.ops.conv_kernels import ConvLayer
+
+OVERHEAD = 0.4  # what a strip costs beside its pixels, in pixels
 
 
 def pack_quads(layer: ConvLayer, form: Form) -> dict[str, Packed]:
@@ -77,11 +80,11 @@ def strip_of(layer: ConvLayer) -> Strip:
     """How many neighbours of a row, or of a column of one pixel wide rows, are computed at once."""
     height, width = layer.weights.shape[1:3]
     down = layer.op.hwc(layer.types[0])[1] == 1
-    size = (1, height) if down else (height, width)
     length, stride = layer.out.hwc[0 if down else 1], layer.op.strides[0 if down else 1]
-    fitting = [n for n in range(1, PIXELS + 1) if n <= length and Strip(*size, stride, n).taps <= TAPS and (not down or length % n == 0)]
-    least = min((-(-length // n) * (n + 0.4) for n in fitting), default=0)  # a strip costs as much as its pixels and less than half a pixel more
-    return Strip(*size, stride, next((n for n in fitting if -(-length // n) * (n + 0.4) == least), 0))
+    whole = Strip(1, height, stride, 0) if down else Strip(height, width, stride, 0)
+    fitting = [replace(whole, pixels=n) for n in range(1, min(PIXELS, length) + 1) if not down or length % n == 0]
+    fitting = [strip for strip in fitting if strip.taps <= TAPS]
+    return min(fitting, key=lambda strip: -(-length // strip.pixels) * (strip.pixels + OVERHEAD), default=whole)
 
 
 def pack_strip(layer: ConvLayer, form: Form) -> dict[str, Packed]:

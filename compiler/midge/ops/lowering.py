@@ -50,7 +50,7 @@ class Options:
 
     accepted: tuple[Variant, ...]
     geometry: Any
-    shape: Shape | None
+    shape: Shape
     taken: Variant
 
 
@@ -65,7 +65,7 @@ class Lowering:
     costs: Costs = field(default_factory=Costs)
     prefer: str = ""  # a variant to take wherever it is accepted, by name
     choices: dict[int, str] = field(default_factory=dict)  # layer -> variant decided beforehand
-    options: dict[int, Options] = field(default_factory=dict)  # layer -> what was offered
+    options: dict[int, Options] = field(default_factory=dict)  # layer -> what was offered, where the table of costs has shapes for it
     refusals: list[str] = field(default_factory=list)  # since the last call was appended
     views: dict[str, str] = field(default_factory=dict)
     pad_rows: dict[int, int] = field(default_factory=dict)  # zero_point -> longest row in bytes
@@ -86,7 +86,8 @@ class Lowering:
             raise IRError(f"no kernel serves {geometry}")
         wanted = [variant for variant in accepted if variant.name == self.prefer]
         taken = wanted[0] if wanted else self._cheapest(accepted, shape)
-        self.options[self.layer] = Options(tuple(accepted), geometry, shape, taken)
+        if shape is not None:
+            self.options[self.layer] = Options(tuple(accepted), geometry, shape, taken)
         return taken
 
     def refusal(self, variant: Variant, geometry: Any) -> str:

@@ -30,7 +30,7 @@ def tune(graph: Graph, target: Target, costs: Costs, progress: Progress | None =
     wanted: dict[str, dict[int, Shape]] = {}
     for layer, (names, shape) in offers(graph, target).items():
         for name in names:
-            if len(names) > 1 and shape is not None and shape not in costs.rows.get(name, {}):
+            if len(names) > 1 and shape not in costs.rows.get(name, {}):
                 wanted.setdefault(name, {})[layer] = shape
     found = Costs()
     for done, (name, layers) in enumerate(sorted(wanted.items())):
