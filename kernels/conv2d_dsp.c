@@ -141,6 +141,19 @@ static inline void conv2d_dsp_copy(int8_t *to, const int8_t *from, int32_t nbyte
   }
 }
 
+/* So many pairs of neighbouring pixels whose windows are whole, the first at `offset`. */
+static inline void conv2d_dsp_inside(const midge_conv2d_params *p, const midge_conv2d_dsp_constants *constants, const int8_t *const *rows, int32_t offset,
+                                     int8_t *out, int32_t pairs, int32_t *acts) {
+  const int32_t *stream = constants->stream;
+  int32_t channels = p->out_channels, step = p->stride * p->in_channels;
+  for (int8_t *end = out + 2 * pairs * channels; out != end; out += channels) {
+    constants->unpack(rows, rows, acts, offset, offset + step, p);
+    offset += 2 * step;
+    constants->gemm(acts, stream, out, out + channels);
+    out += channels;
+  }
+}
+
 void midge_conv2d_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_dsp_constants *constants, int8_t *const *out_rows,
                          unsigned rows, void *scratch) {
   const int32_t *stream = constants->stream;
@@ -150,28 +163,62 @@ void midge_conv2d_dsp_s8(const midge_conv2d_params *params, const int8_t *const 
   for (; rows > 0; --rows, in_rows += params->kernel_height, ++out_rows) {
     int32_t offset = start + borrowed * step;
     int8_t *out = *out_rows + borrowed * channels;
-    for (int32_t left = params->out_width - borrowed; left > 0; left -= 2, offset += 2 * step, out += 2 * channels) {
-      int8_t *other = out + channels;
-      if (left > 1 && offset >= 0 && offset <= last) {
-        constants->unpack(in_rows, in_rows, acts, offset, offset + step, params);
-      } else {
-        conv2d_dsp_pixel first = {in_rows, offset}, second = {in_rows, offset + step};
-        if (left == 1) {
-          conv2d_dsp_pixel below = {in_rows + params->kernel_height, start};
-          second = rows > 1 ? below : first;
-          other = rows > 1 ? out_rows[1] : out;
-        }
-        conv2d_dsp_acts(params, constants, first, second, acts);
+    for (int32_t left = params->out_width - borrowed, pairs = 0; left > 0; left -= 2 * pairs, offset += 2 * pairs * step, out += 2 * pairs * channels) {
+      int even = (channels & 1) == 0;
+      pairs = left / 2;
+      if (even && pairs > 0 && offset >= 0 && offset <= last) {
+        int32_t inside = (last - offset) / (2 * step) + 1;
+        pairs = pairs < inside ? pairs : inside;
+        conv2d_dsp_inside(params, constants, in_rows, offset, out, pairs, acts);
+        continue;
       }
-      if ((channels & 1) == 0) {
-        constants->gemm(acts, stream, out, other);
-      } else {
-        int8_t *spare = (int8_t *)(acts + stream[1]);
-        constants->gemm(acts, stream, spare, spare + channels + 1);
+      int8_t *other = out + channels, *spare = (int8_t *)(acts + stream[1]);
+      conv2d_dsp_pixel first = {in_rows, offset}, second = {in_rows, offset + step};
+      if (left == 1) {
+        conv2d_dsp_pixel below = {in_rows + params->kernel_height, start};
+        second = rows > 1 ? below : first;
+        other = rows > 1 ? out_rows[1] : out;
+      }
+      pairs = 1;
+      conv2d_dsp_acts(params, constants, first, second, acts);
+      constants->gemm(acts, stream, even ? out : spare, even ? other : spare + channels + 1);
+      if (!even) {
         conv2d_dsp_copy(out, spare, channels);
         conv2d_dsp_copy(other, spare + channels + 1, channels);
       }
     }
     borrowed = (params->out_width - borrowed) & 1;
+  }
+}
+
+static inline void pointwise(const int8_t *in, const int32_t *stream, int8_t *out, int32_t pairs, int rounding) {
+  int32_t depth = stream[1], channels = stream[2];
+  for (int32_t pixel = 0; pixel < 2 * pairs; ++pixel, in += depth) {
+    const int32_t *walk = stream + 3;
+    for (int32_t c = 0; c < channels; ++c, walk += 3) {
+      int32_t acc2 = *walk++;
+      for (int32_t k = 0; k < depth; k += 4, walk += 2) {
+        uint32_t word = midge_load32(in + k);
+        acc2 = midge_smlad((int32_t)midge_sxtb16(word), walk[0], acc2);
+        acc2 = midge_smlad((int32_t)midge_sxtb16_odd(word), walk[1], acc2);
+      }
+      *out++ = gemm_requantize(acc2, walk, rounding);
+    }
+  }
+}
+
+void midge_pointwise_s8(const int8_t *in, const int32_t *stream, int8_t *out, int32_t pairs) { pointwise(in, stream, out, pairs, MIDGE_ROUND_ONCE); }
+
+void midge_pointwise_s8_tflite(const int8_t *in, const int32_t *stream, int8_t *out, int32_t pairs) { pointwise(in, stream, out, pairs, MIDGE_ROUND_TWICE); }
+
+void midge_pointwise_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_pointwise_dsp_constants *constants,
+                            int8_t *const *out_rows, unsigned rows, void *scratch) {
+  int32_t width = params->out_width;
+  (void)scratch;
+  for (; rows > 0; --rows, ++in_rows, ++out_rows) {
+    constants->pointwise(*in_rows, constants->stream, *out_rows, width >> 1);
+    if (width & 1) {
+      constants->pointwise(*in_rows + (width - 2) * params->in_channels, constants->stream, *out_rows + (width - 2) * params->out_channels, 1);
+    }
   }
 }

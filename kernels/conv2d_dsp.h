@@ -46,4 +46,22 @@ typedef struct {
 void midge_conv2d_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_dsp_constants *constants, int8_t *const *out_rows,
                          unsigned rows, void *scratch);
 
+/* Pairs of neighbouring pixels of a pointwise layer of four or eight input channels, 4-byte aligned: all output channels of each.
+ *
+ * stream: { bytes after the header, depth, out_channels }, then for each channel 2 * bias; for each 4 taps 2 * w of taps 0, 2 and of taps 1, 3;
+ * multiplier, C, n as above. */
+typedef void midge_pointwise(const int8_t *in, const int32_t *stream, int8_t *out, int32_t pairs);
+
+void midge_pointwise_s8(const int8_t *in, const int32_t *stream, int8_t *out, int32_t pairs);
+void midge_pointwise_s8_tflite(const int8_t *in, const int32_t *stream, int8_t *out, int32_t pairs);
+
+typedef struct {
+  const int32_t *stream;
+  midge_pointwise *pointwise;
+} midge_pointwise_dsp_constants;
+
+/* Pointwise, of stride 1 without padding; rows of two pixels or more. The last pixel of an odd row is computed together with the one before it. */
+void midge_pointwise_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_pointwise_dsp_constants *constants,
+                            int8_t *const *out_rows, unsigned rows, void *scratch);
+
 #endif

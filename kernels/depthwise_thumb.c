@@ -71,14 +71,13 @@ static inline void strip_across(const midge_conv2d_params *p, const int8_t *cons
   }
 }
 
-/* Taps of pixels below each other, one a row. in_rows names a row once for each pixel that reads it. */
-static inline void strip_down(const midge_conv2d_params *p, const int8_t *const *in_rows, int32_t pixels, int32_t stride, const int8_t **taps) {
-  int32_t height = p->kernel_height;
+/* Taps of pixels below each other, one a row; the first `missing` pixels read anything. in_rows names a row once for each pixel that reads it. */
+static inline void strip_down(const int8_t *const *in_rows, int32_t height, int32_t missing, int32_t pixels, int32_t stride, const int8_t **taps) {
   for (int32_t first = 0; first < height; first += MIDGE_STRIP_RUN) {
-    int32_t end = first + (pixels - 1) * stride + strip_least(height - first, MIDGE_STRIP_RUN), pixel = 0;
-    for (int32_t y = first; y < end; ++y) {
+    int32_t start = first - missing * stride, pixel = 0;
+    for (int32_t y = start; y < start + (pixels - 1) * stride + strip_least(height - first, MIDGE_STRIP_RUN); ++y) {
       pixel += y - pixel * stride >= height;
-      *taps++ = in_rows[pixel * height + y - pixel * stride];
+      *taps++ = in_rows[y < 0 ? 0 : pixel * height + y - pixel * stride];
     }
   }
 }
@@ -90,8 +89,12 @@ void midge_depthwise_thumb_s8(const midge_conv2d_params *params, const int8_t *c
   int8_t *out[MIDGE_STRIP_PIXELS];
   (void)scratch;
   if (params->in_width == 1) {
-    strip_down(params, in_rows, pixels, constants->stream[2], taps);
-    constants->strip(taps, constants->stream, out_rows);
+    int32_t missing = pixels - (int32_t)rows;
+    for (int32_t pixel = 0; pixel < pixels; ++pixel) {
+      out[pixel] = out_rows[pixel < missing ? 0 : pixel - missing];
+    }
+    strip_down(in_rows, params->kernel_height, missing, pixels, constants->stream[2], taps);
+    constants->strip(taps, constants->stream, out);
     return;
   }
   for (; rows > 0; --rows, in_rows += params->kernel_height, ++out_rows) {

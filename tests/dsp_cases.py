@@ -38,11 +38,11 @@ def symbols(graph: Graph, target: str = "cortex-m4", optimize: str = "balanced")
     return [call.kernel.symbol for call in program_of(graph, target, optimize).calls]
 
 
-def assert_assembly_matches(cases: list[Case], target: str, optimize: str, folder: Path, kernel: str) -> None:
-    """All cases in one library: emulated core == host C (twins) == reference. `kernel` serves them all."""
+def assert_assembly_matches(cases: list[Case], target: str, optimize: str, folder: Path, *kernels: str) -> None:
+    """All cases in one library: emulated core == host C (twins) == reference. `kernels` serve them."""
     graph = joined([graph for graph, _ in cases])
     program = program_of(graph, target, optimize)
-    assert {call.kernel.symbol for call in program.calls} == {kernel}
+    assert {call.kernel.symbol for call in program.calls} == set(kernels)
     feeds = {f"g{i}_{name}": data for i, (_, feed) in enumerate(cases) for name, data in feed.items()}
     expected = run_reference(graph, feeds)
     directory = write_library(program, folder / "net")

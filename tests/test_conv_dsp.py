@@ -16,10 +16,11 @@ from midge.microkernels.unpack import window_order
 from midge.ops.conv import Conv2D
 
 KERNEL = "midge_conv2d_dsp_s8"
+POINTWISE = "midge_pointwise_dsp_s8"
 
 
 def geometry(rng: np.random.Generator, channels: int) -> tuple[Conv2D, tuple[int, ...], tuple[int, int]]:
-    """A convolution of more than one pixel, its input and its kernel; windows may be larger than the image."""
+    """A convolution of more than one pixel, its input and its kernel; windows may be larger than the image, rows are a word or more."""
     while True:
         kernel = int(rng.integers(1, 6)), int(rng.integers(1, 5))
         pads = tuple(int(n) for n in rng.integers(0, 3, 4))
@@ -27,7 +28,7 @@ def geometry(rng: np.random.Generator, channels: int) -> tuple[Conv2D, tuple[int
         op = Conv2D((int(rng.integers(1, 3)), int(rng.integers(1, 4))), (int(rng.integers(1, 3)), 1), pads)
         height = (shape[1] + pads[0] + pads[2] - op.dilations[0] * (kernel[0] - 1) - 1) // op.strides[0] + 1
         width = (shape[2] + pads[1] + pads[3] - kernel[1]) // op.strides[1] + 1
-        if height > 0 and width > 0 and height * width > 1:
+        if height > 0 and width > 0 and height * width > 1 and shape[2] * channels > 3:
             return op, shape, kernel
 
 
@@ -56,7 +57,9 @@ def test_assembly_equals_twins(numerics, optimize, target, tmp_path):
     cases.append(convolution(rng, Conv2D(), (1, 12, 12, 100), (1, 1), 8, numerics, False))  # enough for a routine of its own
     for channels in (64, 131):  # runs of 192 bytes, and acts further apart than one store reaches
         cases.append(convolution(rng, Conv2D(pads=(0, 1, 0, 1)), (1, 5, 5, channels), (3, 3), 3, numerics, False))
-    assert_assembly_matches(cases, target, optimize, tmp_path, KERNEL)
+    for depth, out in ((4, 5), (8, 1), (8, 6), (4, 9), (8, 16)):  # taps in registers, even and odd numbers of pixels
+        cases.append(convolution(rng, Conv2D(), (1, 3, out + 1, depth), (1, 1), out, numerics, out == 6))
+    assert_assembly_matches(cases, target, optimize, tmp_path, KERNEL, POINTWISE)
 
 
 @pytest.mark.parametrize("steps", range(1, 400))
@@ -110,6 +113,33 @@ def test_layers_it_does_not_serve_say_why():
         call = program_of(graph, "cortex-m4").calls[0]
         assert call.kernel.symbol != KERNEL
         assert any(line.startswith("conv2d_dsp_s8: ") and reason in line for line in call.refused)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([4, 8]), st.integers(1, 12), st.integers(2, 9), st.booleans())
+def test_taps_in_registers_equal_reference(seed, depth, out, width, extreme):
+    rng = np.random.default_rng(seed)
+    graph, feeds = convolution(rng, Conv2D(), (1, 1, width, depth), (1, 1), out, str(rng.choice(["onnx", "tflite"])), extreme)
+    assert program_of(graph, "cortex-m4").calls[0].kernel.symbol == POINTWISE
+    assert_kernels_match(graph, feeds, "cortex-m4")
+
+
+@pytest.mark.parametrize(("kernel", "width"), [(1, 1), (3, 1)])
+def test_rows_shorter_than_a_word(kernel, width):
+    """Without padding windows of one to three bytes are served, with padding a window is made of whole words of a row."""
+    rng = np.random.default_rng(0)
+    inside, feeds = convolution(rng, Conv2D(), (1, 8, width, 3), (kernel, 1), 4, "onnx", False)
+    assert program_of(inside, "cortex-m4").calls[0].kernel.symbol == KERNEL
+    assert_kernels_match(inside, feeds, "cortex-m4")
+    outside, feeds = convolution(rng, Conv2D(pads=(0, 1, 0, 1)), (1, 8, width, 3), (kernel, 2), 4, "onnx", False)
+    assert any("padded rows of less than four bytes" in line for line in program_of(outside, "cortex-m4").calls[0].refused)
+    assert_kernels_match(outside, feeds, "cortex-m4")
+
+
+def test_depths_below_a_ladder_share_a_routine():
+    rng = np.random.default_rng(0)
+    graph = joined([convolution(rng, Conv2D(), (1, 3, 3, channels), (1, 1), 4, "onnx", False)[0] for channels in (40, 48, 64)])
+    assert [symbol for symbol in program_of(graph, "cortex-m4").routines if "gemm" in symbol] == ["midge_gemm_p8_64"]
 
 
 def test_depths_with_the_same_loop_share_a_routine():

@@ -29,6 +29,7 @@ class Arch:
 
 ARCHS = {
     "dsp": Arch("arch/dsp.h", "MIDGE_HAVE_ASM", "MIDGE_ROUTINE"),
+    "mve": Arch("arch/mve.h", "MIDGE_HAVE_MVE", "MIDGE_MVE_ROUTINE"),
     "thumb1": Arch("arch/thumb.h", "MIDGE_HAVE_THUMB1", "MIDGE_THUMB1_ROUTINE"),
     "thumb2": Arch("arch/thumb.h", "MIDGE_HAVE_THUMB2", "MIDGE_THUMB2_ROUTINE"),
 }

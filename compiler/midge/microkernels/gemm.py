@@ -19,6 +19,7 @@ from midge.ir import Array
 from midge.program import Routine
 
 UNROLLED = 24  # groups of four taps in a loop body, at most
+LADDERS = (8, 16, 24)  # groups of four taps that a routine spells out, of which lesser depths run the last ones
 STACK = 56  # nine registers and five words
 
 
@@ -130,13 +131,14 @@ def unrolled(steps: int) -> tuple[int, int]:
 
 
 def gemm_routine(depth: int, packed: bool, relu: bool, numerics: str) -> Routine:
-    """The routine for `depth` taps; depths with the same body of a loop share it, the number of rounds comes from the stream. `relu`: the
-    output's zero_point is -128, so the sign correction of double rounding only moves values that are clamped to -128 anyway."""
+    """The routine for `depth` taps. Depths below that of a ladder share it, entering where it has as many steps left; beyond the longest ladder those
+    with the same body of a loop share it, the number of rounds comes from the stream. `relu`: the output's zero_point is -128, so the sign
+    correction of double rounding only moves values that are clamped to -128 anyway."""
     kind, twice = "p8" if packed else "i16", numerics == "tflite"
     corrects = twice and not relu
     steps = depth // 4
-    body, tail = unrolled(steps)
-    looped = body != steps
+    looped = steps > LADDERS[-1]
+    body, tail = unrolled(steps) if looped else (next(n for n in LADDERS if n >= steps), steps % 2 if packed else 0)
     name = f"{4 * body}{'n' if looped else ''}{f'_{4 * tail}' if tail else ''}"
     symbol = f"midge_gemm_{kind}_{name}" + ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
     twin = f"midge_gemm_{kind}_s8" + ("_tflite" if twice else "")
@@ -144,20 +146,30 @@ def gemm_routine(depth: int, packed: bool, relu: bool, numerics: str) -> Routine
 
 
 def _lines(body: int, tail: int, looped: bool, packed: bool, twice: bool, corrects: bool) -> list[str]:
-    """r0 acts, r1 stream, r2 and r3 the outputs of both pixels. Frame: both outputs, end of the stream, acts, end of the loop's acts."""
+    """r0 acts, r1 stream, r2 and r3 the outputs of both pixels. Frame: both outputs, end of the stream, acts, end of the loop's acts or the ladder's
+    entry."""
     steps = _packed_steps if packed else _wide_steps
     lines = ["push {r4-r11, lr}", "sub sp, #20", "ldrd r4, r5, [r1], #8", "add r4, r4, r1", "strd r2, r3, [sp]", "strd r4, r0, [sp, #8]"]
     if looped:
         lines += ["add r5, r0, r5, lsl #2", *([f"sub r5, r5, #{16 * tail}"] if tail else []), "str r5, [sp, #16]"]
-    lines += ["1:", "ldmia r1!, {r2-r5}", *(["2:"] if looped else []), *steps(body)]
-    if looped:
-        lines += ["ldr r6, [sp, #16]", "cmp r0, r6", "bne.w 2b", *steps(tail)]
+        lines += ["1:", "ldmia r1!, {r2-r5}", "2:", *steps(body), "ldr r6, [sp, #16]", "cmp r0, r6", "bne.w 2b", *steps(tail)]
+    else:
+        lines = [".p2align 2", *lines, *_entry(tail, packed), "1:", "ldmia r1!, {r2-r5}", "ldr pc, [sp, #16]", *steps(body), "3:", *steps(tail)]
     if packed:
         lines += ["sub r4, r4, r2", "sub r5, r5, r3", "asr r4, r4, #7", "asr r5, r5, #7", "lsl r2, r2, #1", "lsl r3, r3, #1"]
     lines += ["ldmia r1!, {r6-r11}", "ldrd r12, r0, [sp]"]
     for acc, constants, address in (("r2", 6, "r12"), ("r3", 6, "r0"), ("r4", 9, "r12"), ("r5", 9, "r0")):
         lines += finish(acc, constants, address, twice, corrects)
     return [*lines, "strd r12, r0, [sp]", "ldrd r6, r0, [sp, #8]", "cmp r1, r6", "bne.w 1b", "add sp, #20", "pop {r4-r11, pc}"]
+
+
+def _entry(tail: int, packed: bool) -> list[str]:
+    """Where a ladder is entered for the depth in r5: every instruction of it is 4 bytes, a step 10 of them, two packed steps 23. Bit 0 is for Thumb."""
+    if packed:
+        size = [*([f"sub r5, r5, #{4 * tail}"] if tail else []), "mov r6, #23", "mul r5, r5, r6", "lsr r5, r5, #1"]
+    else:
+        size = ["add r5, r5, r5, lsl #2", "lsl r5, r5, #1"]
+    return [*size, "adr.w r6, 3f", "sub r6, r6, r5", "add r6, r6, #1", "str r6, [sp, #16]"]
 
 
 def _wide_steps(count: int) -> list[str]:

@@ -50,7 +50,7 @@ def dense_routine(channels: int, depth: int, form: Form, split: tuple[int, ...],
         lines, size = _thumb2(block, taps, -depth * block % 4, twice, twice and not relu), f"{taps}x{block}" + ("_odd" if depth * block % 4 else "")
     symbol = f"midge_dense_{kind}_{size}" + ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
     twin = f"midge_dense_{kind}_s8" + ("_tflite" if twice else "")
-    return Routine(symbol, twin, "dense_thumb", tuple(lines), 68 if form is THUMB1 else 52, form.feature)
+    return Routine(symbol, twin, "dense_thumb", tuple(lines), 56 if form is THUMB1 else 52, form.feature)
 
 
 def _thumb2(block: int, taps: int, spare: int, twice: bool, corrects: bool) -> list[str]:

@@ -16,6 +16,8 @@ def unpack_routine(kernel_height: int, run: int, aligned: bool) -> Routine:
     """Windows of kernel_height runs of `run` bytes. r0 first_rows, r1 second_rows, r2 acts, r3 first_offset; the second offset is on the stack.
     `aligned` runs are read by twos of words. Frame: end of first_rows, end of a run."""
     fours, left = divmod(run, 4)
+    if kernel_height == 1 and fours:
+        return _one_run(aligned)
     looped = not left and kernel_height > 1 and kernel_height * min(fours, UNROLLED) > SPELLED
     lines = ["push {r4-r11, lr}", "sub sp, #8"]
     if looped:
@@ -30,6 +32,19 @@ def unpack_routine(kernel_height: int, run: int, aligned: bool) -> Routine:
     lines += ["ldr lr, [sp]", "cmp r0, lr", "bne.w 1b"] if looped else []
     symbol = f"midge_unpack_{kernel_height}x{run}{'' if aligned else '_any'}"
     return Routine(symbol, "midge_unpack_s8", "conv2d_dsp", (*lines, "add sp, #8", "pop {r4-r11, pc}"), 44)
+
+
+def _one_run(aligned: bool) -> Routine:
+    """Windows of one run of any length from four bytes on. r0 and r1 walk the pixels, r3 is the number of taps left, less those of a round. What is
+    left at the end is the upper part of the last word."""
+    lines = ["push {r4-r11, lr}", "ldr r0, [r0]", "ldr r1, [r1]", "ldrd r4, r5, [sp, #36]", "add r0, r0, r3", "add r1, r1, r4"]
+    lines += ["ldr r3, [r5, #4]", "ldr r4, [r5, #24]", "mul r3, r3, r4", "subs r3, r3, #8", "blt.n 2f"]
+    lines += ["1:", *_groups(2, aligned, "r0", "r1"), "subs r3, r3, #8", "bge.n 1b", "2:"]
+    lines += ["tst r3, #4", "beq.n 4f", *_groups(1, False, "r0", "r1"), "4:"]
+    if not aligned:
+        lines += ["ands r3, r3, #3", "beq.n 5f", "add r0, r0, r3", "add r1, r1, r3", "ldr r10, [r0, #-4]", "ldr r11, [r1, #-4]"]
+        lines += ["rsb r3, r3, #4", "lsl r3, r3, #3", "lsr r10, r10, r3", "lsr r11, r11, r3", *_four("r10", "r11"), "5:"]
+    return Routine(f"midge_unpack_1xn{'' if aligned else '_any'}", "midge_unpack_s8", "conv2d_dsp", (*lines, "pop {r4-r11, pc}"), 36)
 
 
 def _run(fours: int, aligned: bool) -> list[str]:
@@ -50,13 +65,13 @@ def _run(fours: int, aligned: bool) -> list[str]:
     ]
 
 
-def _groups(count: int, aligned: bool) -> list[str]:
+def _groups(count: int, aligned: bool, first: str = "r4", second: str = "r5") -> list[str]:
     """So many times four taps of each pixel."""
     lines = []
     for _ in range(count // 2 if aligned else 0):
-        lines += ["ldmia r4!, {r10, r11}", "ldmia r5!, {r12, lr}", *_four("r10", "r12"), *_four("r11", "lr")]
+        lines += [f"ldmia {first}!, {{r10, r11}}", f"ldmia {second}!, {{r12, lr}}", *_four("r10", "r12"), *_four("r11", "lr")]
     for _ in range(count % 2 if aligned else count):
-        lines += ["ldr r10, [r4], #4", "ldr r11, [r5], #4", *_four("r10", "r11")]
+        lines += [f"ldr r10, [{first}], #4", f"ldr r11, [{second}], #4", *_four("r10", "r11")]
     return lines
 
 

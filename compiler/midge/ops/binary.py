@@ -20,6 +20,7 @@ import numpy as np
 from midge.errors import ImportFailed, IRError, Unsupported
 from midge.fixedpoint import Int64, activation_range, quantize_multiplier, requantize, shift_right_half_even
 from midge.ir import Array, DType, Node, Op, TensorType
+from midge.ops.binary_linear import find_linear, lower_linear, takes_linear
 from midge.ops.binary_terms import TERMS_NBYTES, Terms, find_terms
 from midge.ops.build import Builder, OnnxNode, dequantize, onnx_op
 from midge.ops.lowering import Lowering
@@ -91,6 +92,13 @@ class Binary(Op):
             constant = ctx.graph.data(node.inputs[1 - index])
             if constant is not None and constant.size == 1 and types[index].count == out.count:
                 return self.lower_table(ctx, node, index, [every, constant.reshape(1)][:: 1 if index == 0 else -1])
+        signs = self.signs()
+        if signs and takes_linear(ctx, types, out):
+            a, b = (sign * float(t.q.s) / float(out.q.s) for sign, t in zip(signs, types, strict=True))
+            offset, limits = out.q.z - a * types[0].q.z - b * types[1].q.z, activation_range(self.low, self.high, out.q.s, out.q.z)
+            linear = find_linear(self.all_results(ctx, types, out), a, b, offset, limits)
+            if linear is not None:
+                return lower_linear(ctx, node, linear, limits)
         terms = self.terms(ctx, types, out) if all(t.count == out.count for t in types) else "an operand is broadcast"
         if isinstance(terms, Terms):
             return self.lower_terms(ctx, node, terms)
@@ -111,11 +119,15 @@ class Binary(Op):
         if ctx.optimize != "speed" and (spent + TERMS_NBYTES > SPARE_NBYTES or out.count < TERMS_NBYTES // 2):
             return f"{TERMS_NBYTES} bytes of tables for {out.count} elements, after {spent}"
         every = np.arange(-128, 128, dtype=np.int64)
-        pairs = [np.repeat(every, 256).astype(np.int8), np.tile(every, 256).astype(np.int8)]
-        wanted = self.reference(pairs, types, [out.with_shape((1 << 16,))], ctx.graph.numerics)[0].astype(np.int64).reshape(256, 256)
         a, b = (sign * (every - t.q.z) * t.q.s / out.q.s for sign, t in zip(signs, types, strict=True))
         limits = activation_range(self.low, self.high, out.q.s, out.q.z)
-        return find_terms(wanted, a, b, out.q.z, limits) or "no two tables give every sum exactly"
+        return find_terms(self.all_results(ctx, types, out), a, b, out.q.z, limits) or "no two tables give every sum exactly"
+
+    def all_results(self, ctx: Lowering, types: list[TensorType], out: TensorType) -> Int64:
+        """The output for every pair of operands, indexed by a + 128 and b + 128."""
+        every = np.arange(-128, 128, dtype=np.int64)
+        pairs = [np.repeat(every, 256).astype(np.int8), np.tile(every, 256).astype(np.int8)]
+        return self.reference(pairs, types, [out.with_shape((1 << 16,))], ctx.graph.numerics)[0].astype(np.int64).reshape(256, 256)
 
     def signs(self) -> tuple[int, int] | None:
         """Factors of both operands if the operation is their sum."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from midge.microkernels.dense import dense_routine, dense_stream
 from midge.microkernels.gemm import Gemm, gemm_routine
+from midge.microkernels.pointwise import DEPTHS, pointwise_routine, pointwise_stream
 from midge.microkernels.unpack import unpack_routine, window_order
 from midge.ops.lowering import Packed, Variant
 from midge.program import Kernel
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 DSP = frozenset({"dsp"})
 PAIRS = Kernel("midge_conv2d_dsp_s8", "conv2d_dsp", features=DSP)
+POINTWISE = Kernel("midge_pointwise_dsp_s8", "conv2d_dsp", features=DSP)
 PIXEL = Kernel("midge_dense_dsp_s8", "dense_dsp", features=DSP)
 
 
@@ -45,6 +47,22 @@ def pack_pixel(layer: ConvLayer, packed: bool) -> dict[str, Packed]:
     """midge_dense_dsp_constants."""
     gemm = gemm_of(layer)
     return {"stream": dense_stream(gemm, packed), "dense": dense_routine(gemm.depth, packed, layer.out.q.z == -128, layer.numerics)}
+
+
+def pack_pointwise(layer: ConvLayer) -> dict[str, Packed]:
+    """midge_pointwise_dsp_constants."""
+    gemm = gemm_of(layer)
+    return {"stream": pointwise_stream(gemm), "pointwise": pointwise_routine(gemm.depth, len(gemm.weights), layer.out.q.z == -128, layer.numerics)}
+
+
+def refuses_pointwise(layer: ConvLayer) -> str:
+    """Why two pixels in registers do not serve a layer."""
+    channels = layer.params["in_channels"]
+    if not layer.flat or channels not in DEPTHS or pixels(layer) == 1:
+        return "not pointwise of four or eight channels" if not layer.flat or channels not in DEPTHS else "one pixel"
+    if len(layer.weights) >= 1 << 12:
+        return f"{len(layer.weights)} channels"
+    return refuses_gemm(layer, packed=False)
 
 
 def refuses_gemm(layer: ConvLayer, packed: bool) -> str:
@@ -121,4 +139,4 @@ def _variants(packed: bool) -> tuple[Variant, ...]:
     )
 
 
-VARIANTS = _variants(packed=False) + _variants(packed=True)
+VARIANTS = (Variant(POINTWISE, pack_pointwise, refuses_pointwise), *_variants(packed=False), *_variants(packed=True))

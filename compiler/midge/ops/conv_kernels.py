@@ -13,7 +13,7 @@ from midge.costs import shape_of
 from midge.errors import Unsupported
 from midge.fixedpoint import activation_range, quantize_multipliers
 from midge.ir import Array, Node, TensorType
-from midge.ops import conv_depthwise, conv_dsp, conv_thumb, conv_winograd
+from midge.ops import conv_depthwise, conv_dsp, conv_mve, conv_thumb, conv_winograd
 from midge.ops.lowering import Lowering, Packed, Variant
 from midge.program import Kernel, Operand
 
@@ -109,7 +109,7 @@ def lower_conv(ctx: Lowering, node: Node, layer: ConvLayer, sources: list[Operan
     params = layer.params
     variant = ctx.choose(KERNELS, layer, shape_of(params, layer.out.hwc[0] if not layer.flat else 1))
     constants: dict[str, Packed | str] = dict(variant.pack(layer))
-    if variant.kernel is not conv_dsp.PIXEL:
+    if variant.kernel not in (conv_dsp.PIXEL, conv_dsp.POINTWISE):
         constants["pad_row"] = ctx.pad_row(layer.types[0].q.z, -(-params["in_channels"] // 4) * 4)  # kernels may read whole words
     scratch, block = variant.scratch(layer), _block(variant, layer)
     ctx.call(node, variant.kernel, params, sources, constants, flat=layer.flat, scratch_nbytes=scratch, block=block)
@@ -168,6 +168,7 @@ def _not_planar(layer: ConvLayer) -> str:
 
 
 KERNELS = (
+    *conv_mve.VARIANTS,
     *conv_winograd.VARIANTS,
     *conv_dsp.VARIANTS,
     *conv_depthwise.VARIANTS,

@@ -14,7 +14,7 @@ Source: ONNX AveragePool-7 to -22, MaxPool-1 to -22, GlobalMaxPool-1; TFLite AVE
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -212,6 +212,8 @@ def lower_mean(ctx: Lowering, node: Node, kernel: Kernel, params: dict[str, int]
     x = ctx.graph.type(node.inputs[0])
     constants: dict[str, Array | str] = {"multiplier": multiplier, "shift": shift.astype(np.int8), "pad_row": ctx.pad_row(x.q.z, 1)}
     params = params | {"in_width": x.hwc[0] * x.hwc[1]}
+    if "mve" in ctx.features and ctx.optimize != "size":
+        kernel = replace(kernel, symbol=f"{kernel.symbol.removesuffix('_s8')}_mve_s8", family="pool_mve", features=frozenset({"mve"}))
     ctx.call(node, kernel, params, [ctx.operand(node.inputs[0], flat=True)], constants, rows=1, scratch_nbytes=4 * params["channels"])
 
 

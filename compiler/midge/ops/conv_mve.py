@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Convolution and dense layers on the M-profile vector extension: what serves a layer and what it is packed to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from midge.microkernels.mve import VECTOR, Requantization, Taps, dense_routine, gemm_routine, gemm_stream
+from midge.microkernels.mve_taps import MAX_TAPS, taps_routine, taps_stream
+from midge.ops.lowering import Packed, Variant
+from midge.program import Kernel
+
+if TYPE_CHECKING:
+    from midge.ops.conv_kernels import ConvLayer
+
+_MVE = frozenset({"mve"})
+
+
+def requantization(layer: ConvLayer) -> Requantization:
+    multiplier, shift = layer.multipliers
+    reach = np.abs(layer.folded_bias) + 128 * np.abs(layer.weights.astype(np.int64)).sum((1, 2, 3))
+    params = layer.params
+    shift = np.where(multiplier == 0, -1, shift)  # of nothing, any shift is as good
+    return Requantization(reach, multiplier, shift, params["zero_point"], params["act_min"], params["act_max"], layer.numerics)
+
+
+def in_place(layer: ConvLayer) -> bool:
+    """Whether the taps of a pixel are one run of bytes of the input."""
+    p = layer.params
+    return layer.weights.shape[1:3] == (1, 1) and p["pad"] == 0 and (p["out_width"] - 1) * p["stride"] < p["in_width"]
+
+
+def taps_of(layer: ConvLayer) -> Taps:
+    depth, channels = layer.weights[0].size, layer.params["in_channels"]
+    if in_place(layer):
+        return Taps(depth, "aligned" if channels % 4 == 0 else "bytes")
+    if channels % VECTOR == 0 and layer.params["out_width"] > 1:
+        return Taps(depth, "woven")
+    return Taps(-(-depth // VECTOR) * VECTOR, "aligned")  # gathered, with anything after the last tap
+
+
+def rows_of_weights(layer: ConvLayer) -> np.ndarray:
+    """(O, K), zeros for taps that stand for nothing."""
+    weights = layer.weights.reshape(len(layer.weights), -1)
+    return np.pad(weights, [(0, 0), (0, taps_of(layer).depth - weights.shape[1])])
+
+
+def pack_pairs(layer: ConvLayer) -> dict[str, Packed]:
+    """midge_conv2d_mve_constants."""
+    r, taps, weights = requantization(layer), taps_of(layer), rows_of_weights(layer)
+    return {"stream": gemm_stream(taps, weights, layer.folded_bias, r, 4), "gemm": gemm_routine(taps, len(weights), r)}
+
+
+def pack_dense(layer: ConvLayer) -> dict[str, Packed]:
+    """midge_conv2d_mve_constants."""
+    r, taps, weights = requantization(layer), taps_of(layer), rows_of_weights(layer)
+    return {"stream": gemm_stream(taps, weights, layer.folded_bias, r, 8), "gemm": dense_routine(taps, len(weights), r)}
+
+
+def refuses_gemm(layer: ConvLayer) -> str:
+    """Why vectors of taps do not serve a layer."""
+    if layer.op.groups > 1 or layer.op.planar:
+        return "grouped" if layer.op.groups > 1 else "the input is NCHW"
+    return requantization(layer).refuses()
+
+
+def refuses_pairs(layer: ConvLayer) -> str:
+    return "one pixel a row" if layer.params["out_width"] < 2 else refuses_gemm(layer)
+
+
+def refuses_pointwise(layer: ConvLayer) -> str:
+    return refuses_pairs(layer) if in_place(layer) else "a window or padding"
+
+
+def refuses_woven(layer: ConvLayer) -> str:
+    return refuses_pairs(layer) if taps_of(layer).mode == "woven" else "the input's channels are no multiple of 16, or in place"
+
+
+def refuses_dense(layer: ConvLayer) -> str:
+    return refuses_gemm(layer) if layer.params["out_width"] == 1 else "more than one pixel a row"
+
+
+def pairs_scratch(layer: ConvLayer) -> int:
+    depth = -(-taps_of(layer).depth // VECTOR) * VECTOR
+    return depth * (2 if depth > 256 else 4 if depth > 128 else 8) + VECTOR
+
+
+def dense_scratch(layer: ConvLayer) -> int:
+    return 0 if in_place(layer) else taps_of(layer).depth
+
+
+def pack_depthwise(layer: ConvLayer, *, narrow: bool) -> dict[str, Packed]:
+    """midge_depthwise_mve_constants. narrow: fewer than 16 channels are repeated until there are 16."""
+    copies, r = VECTOR // len(layer.weights) if narrow else 1, requantization(layer)
+    r = replace(r, reach=np.tile(r.reach, copies), multiplier=np.tile(r.multiplier, copies), shift=np.tile(r.shift, copies))
+    weights, bias = np.tile(layer.weights.reshape(len(layer.weights), -1), (copies, 1)), np.tile(layer.folded_bias, copies)
+    skip = (layer.params["stride"] - 1) * layer.params["in_channels"]
+    return {"stream": taps_stream(weights, bias, r, skip), "taps": taps_routine(weights, r, skip)}
+
+
+def refuses_taps(layer: ConvLayer) -> str:
+    """Why 16 channels at a time do not serve a layer, whatever their number."""
+    if not layer.depthwise or layer.op.planar:
+        return "groups have more than one input channel" if not layer.depthwise else "the input is NCHW"
+    if layer.out.hwc[2] != layer.params["in_channels"]:
+        return "more than one output channel for each input channel"
+    taps = layer.weights[0].size
+    return f"{taps} taps, {MAX_TAPS} are the most" if taps > MAX_TAPS else requantization(layer).refuses()
+
+
+def refuses_narrow(layer: ConvLayer) -> str:
+    channels, stride = layer.params["in_channels"], layer.params["stride"]
+    if channels >= VECTOR or VECTOR % channels:
+        return f"{channels} channels do not divide 16"
+    return f"stride {stride}" if stride > 1 else refuses_taps(layer)
+
+
+def narrow_scratch(layer: ConvLayer) -> int:
+    p = layer.params
+    return p["kernel_height"] * p["in_channels"] * (max(p["out_width"], VECTOR // p["in_channels"]) + (p["kernel_width"] - 1) * p["dilation"])
+
+
+VARIANTS = (
+    Variant(Kernel("midge_pointwise_mve_s8", "conv2d_mve", features=_MVE), pack_pairs, refuses_pointwise),
+    Variant(Kernel("midge_conv2d_woven_mve_s8", "conv2d_mve", features=_MVE), pack_pairs, refuses_woven, pairs_scratch),
+    Variant(Kernel("midge_conv2d_mve_s8", "conv2d_mve", features=_MVE), pack_pairs, refuses_pairs, pairs_scratch),
+    Variant(Kernel("midge_dense_mve_s8_row", "conv2d_mve", features=_MVE), pack_dense, refuses_dense, dense_scratch),
+    Variant(Kernel("midge_depthwise_narrow_mve_s8", "depthwise_mve", features=_MVE), partial(pack_depthwise, narrow=True), refuses_narrow, narrow_scratch),
+    Variant(Kernel("midge_depthwise_mve_s8", "depthwise_mve", features=_MVE), partial(pack_depthwise, narrow=False), refuses_taps),
+)

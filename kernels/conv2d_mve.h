@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Convolution on cores with the M-profile vector extension: two output pixels by four output channels at a time, or one pixel by eight.
+ * Generated routines walk a packed stream: biases, weights in the order the loop reads them, and the
+ * constants of requantization. The params are those of conv2d.h; what the routines need of them stands in the stream's header. */
+#ifndef MIDGE_CONV2D_MVE_H
+#define MIDGE_CONV2D_MVE_H
+
+#include <stdint.h>
+
+#include "conv2d.h"
+
+/* The pixels a routine computes: bytes from one to the next, and how many. */
+typedef struct {
+  int32_t x_step;
+  int32_t out_step;
+  int32_t count;
+} midge_gemm_mve_params;
+
+/* out[p * out_step + c] for pixels p = 0 .. count - 1 and all channels c of the stream.
+ *
+ * x: the taps of a pixel, 16 a step: step 0 reads `first` bytes at x, step i > 0 reads 16 at x + first - 16 + i * advance.
+ * stream: { bytes after the header, steps, first, advance, zero_point, act_min, act_max, channels }, then for each four channels (eight in
+ * `midge_dense`) 8 biases (those of four channels twice), for each step 16 int8 weights of each channel, multipliers, and shifts (-1 and less).
+ * midge_gemm: two pixels at a time, count is 2 or more; with an advance of 32 their bytes take turns, 16 of each, pair after pair, x_step is not
+ * read and count is even. midge_dense: one pixel, the run is not read. */
+typedef void midge_gemm_mve(const int8_t *x, const int32_t *stream, int8_t *out, const midge_gemm_mve_params *run);
+
+void midge_gemm_mve_s8(const int8_t *x, const int32_t *stream, int8_t *out, const midge_gemm_mve_params *run);
+void midge_gemm_mve_s8_tflite(const int8_t *x, const int32_t *stream, int8_t *out, const midge_gemm_mve_params *run);
+void midge_dense_mve_s8(const int8_t *x, const int32_t *stream, int8_t *out, const midge_gemm_mve_params *run);
+void midge_dense_mve_s8_tflite(const int8_t *x, const int32_t *stream, int8_t *out, const midge_gemm_mve_params *run);
+
+typedef struct {
+  const int32_t *stream;
+  midge_gemm_mve *gemm;
+  const int8_t *pad_row; /* in_channels times the input's zero point */
+} midge_conv2d_mve_constants;
+
+/* One tap, no padding, out_width 2 or more; stride may be more than 1. No scratch. */
+void midge_pointwise_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_mve_constants *constants,
+                            int8_t *const *out_rows, unsigned rows, void *scratch);
+
+/* Any window, groups is 1, out_width 2 or more. scratch: 4-byte aligned, 8 * depth + 16 bytes, 4 * depth + 16 if depth (taps * in_channels
+ * rounded up to 16) is more than 128, 2 * depth + 16 if it is more than 256. */
+void midge_conv2d_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_mve_constants *constants, int8_t *const *out_rows,
+                         unsigned rows, void *scratch);
+
+/* The same where in_channels is a multiple of 16: bytes of two pixels take turns, advance is 32. */
+void midge_conv2d_woven_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_mve_constants *constants,
+                               int8_t *const *out_rows, unsigned rows, void *scratch);
+
+/* out_width is 1, groups is 1. scratch: depth bytes, none if there is one tap. */
+void midge_dense_mve_s8_row(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_mve_constants *constants,
+                            int8_t *const *out_rows, unsigned rows, void *scratch);
+
+#endif

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Depthwise convolution on cores with the M-profile vector extension: 16 channels of a pixel at a time, each tap read through a pointer of its own.
+ * The params are those of conv2d.h; what the generated routines need of them stands in the header of their stream. */
+#ifndef MIDGE_DEPTHWISE_MVE_H
+#define MIDGE_DEPTHWISE_MVE_H
+
+#include <stdint.h>
+
+#include "conv2d.h"
+
+/* The pixels a routine computes: bytes from the pointers to the taps of the first, and how many. */
+typedef struct {
+  int32_t offset;
+  int32_t count;
+} midge_taps_mve_params;
+
+/* out[p * channels + c] for pixels p = 0 .. count - 1, where tap k of pixel p is taps[k] + offset + p * (channels + skip).
+ *
+ * stream: { channels, skip, taps, taps before the bias, zero_point, act_min, act_max, 0 }, then for each block of 16 channels the weights of those
+ * taps, 16 int8 each, 16 biases, the other taps' weights, and four times 4 multipliers and 4 shifts. Biases, multipliers and shifts are
+ * those of channels 0, 4, 8, 12, then 2, 6, 10, 14, then 1, 5, 9, 13, then 3, 7, 11, 15: bytes widened twice. The last block ends with the last
+ * channel, so that it overlaps the one before it if channels are no multiple of 16; fewer than 16 are filled up with zeros. */
+typedef void midge_taps_mve(const int8_t *const *taps, const int32_t *stream, int8_t *out, const midge_taps_mve_params *run);
+
+void midge_taps_mve_s8(const int8_t *const *taps, const int32_t *stream, int8_t *out, const midge_taps_mve_params *run);
+void midge_taps_mve_s8_tflite(const int8_t *const *taps, const int32_t *stream, int8_t *out, const midge_taps_mve_params *run);
+
+typedef struct {
+  const int32_t *stream;
+  midge_taps_mve *taps;
+  const int8_t *pad_row; /* in_channels times the input's zero point */
+} midge_depthwise_mve_constants;
+
+/* One output channel for each input channel, 49 taps or fewer. No scratch. */
+void midge_depthwise_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_mve_constants *constants,
+                            int8_t *const *out_rows, unsigned rows, void *scratch);
+
+/* The same for fewer than 16 channels that divide 16, stride 1: the stream holds 16 / in_channels pixels. scratch: kernel_height rows of
+ * in_channels * max(out_width + reach, 16 / in_channels + reach) bytes, reach = (kernel_width - 1) * dilation. */
+void midge_depthwise_narrow_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_mve_constants *constants,
+                                   int8_t *const *out_rows, unsigned rows, void *scratch);
+
+#endif
