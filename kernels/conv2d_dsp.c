@@ -95,7 +95,16 @@ static inline void conv2d_dsp_four(const int8_t *const *rows, int32_t count, int
 static inline void conv2d_dsp_window(const midge_conv2d_params *p, const int8_t *const *rows, int32_t offset, int8_t outside, int32_t *acts) {
   int32_t run = p->kernel_width * p->in_channels, fours = run & ~3, nbytes = p->in_width * p->in_channels, height = p->kernel_height;
   int32_t *rest = acts + height * fours;
-  for (int32_t i = 0; i < fours; i += 4) {
+  int32_t low = conv2d_dsp_clamp((3 - offset) & ~3, 0, fours), high = conv2d_dsp_clamp((nbytes - offset) & ~3, low, fours);
+  for (int32_t ky = 0; ky < height; ++ky) {
+    int32_t *to = acts + ky * fours;
+    for (int32_t i = low; i < high; i += 4) {
+      uint32_t word = midge_load32(rows[ky] + offset + i);
+      to[i] = (int32_t)midge_sxtb16(word);
+      to[i + 2] = (int32_t)midge_sxtb16_odd(word);
+    }
+  }
+  for (int32_t i = low > 0 ? 0 : high; i < fours; i = i + 4 == low ? high : i + 4) {
     conv2d_dsp_four(rows, height, offset + i, nbytes, (uint32_t)(uint8_t)outside * 0x01010101u, acts + i, fours);
   }
   for (int32_t ky = 0, tap = 0; ky < height; ++ky) {

@@ -40,7 +40,7 @@ typedef struct {
 } midge_conv2d_dsp_constants;
 
 /* groups and dilation are 1. Pixels are computed in twos, from the last one of an odd row on to the first of the next; one that is left at the end is
- * computed twice. Rows are 4-byte aligned if in_channels is a multiple of 4.
+ * computed twice. Rows are 4-byte aligned if in_channels is a multiple of 4; padded ones of windows of four bytes or more have four bytes at least.
  * scratch: 4-byte aligned, 4 * depth bytes, and 2 * (out_channels + 1) more if out_channels is odd, where depth is
  * kernel_height * kernel_width * in_channels rounded up to 4. */
 void midge_conv2d_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_dsp_constants *constants, int8_t *const *out_rows,

@@ -31,7 +31,7 @@ typedef struct {
 } midge_depthwise_thumb_constants;
 
 /* out_channels is in_channels, dilation is 1. The stream's pixels lie beside each other in a row, which has no fewer; or, where rows are one pixel wide, they
- * are the rows of a call, and kernel_height and kernel_width of the stream have changed places. */
+ * are the rows of a call, which may have fewer, and kernel_height and kernel_width of the stream have changed places. */
 void midge_depthwise_thumb_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_thumb_constants *constants,
                               int8_t *const *out_rows, unsigned rows, void *scratch);
 

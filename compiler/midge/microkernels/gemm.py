@@ -19,7 +19,7 @@ from midge.ir import Array
 from midge.program import Routine
 
 UNROLLED = 24  # groups of four taps in a loop body, at most
-LADDERS = (8, 16, 24)  # groups of four taps that a routine spells out, of which lesser depths run the last ones
+LADDERS = (16, 24)  # groups of four taps that a routine spells out, of which lesser depths run the last ones
 STACK = 56  # nine registers and five words
 
 
@@ -125,8 +125,9 @@ def int32_words(words: Array) -> Array:
 
 
 def unrolled(steps: int) -> tuple[int, int]:
-    """(steps in the loop's body, steps after the loop): as few rounds as UNROLLED allows, whatever divides `steps`."""
+    """(steps in the loop's body, steps after the loop): as few rounds as UNROLLED allows, or one more if that leaves nothing after it."""
     rounds = -(-steps // UNROLLED)
+    rounds += steps % rounds > 0 and steps % (rounds + 1) == 0
     return steps // rounds, steps % rounds
 
 

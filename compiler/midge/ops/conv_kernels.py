@@ -119,8 +119,8 @@ def _block(variant: Variant, layer: ConvLayer) -> int:
     """Output rows of a call."""
     if variant.kernel.family == "depthwise_dsp":
         return conv_depthwise.block(layer, variant.kernel)
-    if variant.kernel.family == "depthwise_thumb":
-        return conv_thumb.strip_block(layer)
+    if variant.kernel.family.endswith("_thumb"):
+        return conv_thumb.block(layer, variant.kernel)
     return conv_dsp.pairs_block(layer, variant.block) if variant.kernel.family == "conv2d_dsp" else variant.block
 
 

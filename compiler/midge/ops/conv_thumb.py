@@ -82,7 +82,7 @@ def strip_of(layer: ConvLayer) -> Strip:
     down = layer.op.hwc(layer.types[0])[1] == 1
     length, stride = layer.out.hwc[0 if down else 1], layer.op.strides[0 if down else 1]
     whole = Strip(1, height, stride, 0) if down else Strip(height, width, stride, 0)
-    fitting = [replace(whole, pixels=n) for n in range(1, min(PIXELS, length) + 1) if not down or length % n == 0]
+    fitting = [replace(whole, pixels=n) for n in range(1, min(PIXELS, length) + 1)]
     fitting = [strip for strip in fitting if strip.taps <= TAPS]
     return min(fitting, key=lambda strip: -(-length // strip.pixels) * (strip.pixels + OVERHEAD), default=whole)
 
@@ -108,9 +108,11 @@ def refuses_strip(layer: ConvLayer, form: Form) -> str:
     return "out of reach of an offset in the stream" if form is THUMB1 and 20 + height * width > 232 else refuses_form(layer, form)
 
 
-def strip_block(layer: ConvLayer) -> int:
-    """Rows of a call."""
-    return strip_of(layer).pixels if layer.params["in_width"] == 1 else 1
+def block(layer: ConvLayer, kernel: Kernel) -> int:
+    """Output rows of a call: as many as share a strip, or lend their last pixels a neighbour from the next row."""
+    if kernel.family == "depthwise_thumb":
+        return strip_of(layer).pixels if layer.params["in_width"] == 1 else 1
+    return 4 if kernel.family == "conv2d_thumb" and layer.params["out_width"] % 4 and not layer.flat else 1
 
 
 def _variants(form: Form) -> tuple[Variant, ...]:
@@ -119,7 +121,7 @@ def _variants(form: Form) -> tuple[Variant, ...]:
     dense = Kernel("midge_dense_thumb_s8", "dense_thumb", features=frozenset({form.feature}))
     return (
         Variant(dense, partial(pack_dense, form=form), partial(refuses_dense, form=form)),
-        Variant(quads, partial(pack_quads, form=form), partial(refuses_quads, form=form), quads_scratch, 4),
+        Variant(quads, partial(pack_quads, form=form), partial(refuses_quads, form=form), quads_scratch),
         Variant(strip, partial(pack_strip, form=form), partial(refuses_strip, form=form)),
     )
 
