@@ -13,9 +13,10 @@ import csv
 import io
 from pathlib import Path
 
+from midge.kernels import SOURCES
+
 from midge import api
 from midge.costs import Costs, read
-from midge.kernels import SOURCES
 from midge.run.tune import code_sizes
 from midge.targets import get_target
 

@@ -102,8 +102,8 @@ def test_require_fast_names_the_layer_and_the_reason():
 def test_fit_and_measurement_are_told_apart():
     rng, costs = np.random.default_rng(1), Costs()
     for _ in range(40):
-        shape = tuple(int(v) for v in rng.integers(1, 9, len(FIELDS) - 1)) + (3,)
-        shape = shape[:4] + (1,) + shape[5:]
+        shape = (*tuple(int(v) for v in rng.integers(1, 9, len(FIELDS) - 1)), 3)
+        shape = (*shape[:4], 1, *shape[5:])
         known = dict(zip(FIELDS, shape, strict=True))
         pixels = known["out_width"] * known["rows"]
         costs.add("k", shape, 5 * pixels * known["out_channels"] * known["kernel_height"] * known["kernel_width"] * known["in_channels"] + 11 * pixels + 70)
