@@ -63,7 +63,7 @@ def vectors(name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([x for x, _ in pairs]), np.concatenate([y for _, y in pairs])
 
 
-@pytest.mark.parametrize("optimize", ["portable", "size", "balanced", "speed"])
+@pytest.mark.parametrize("optimize", ["portable", "lean", "balanced", "speed"])
 @pytest.mark.parametrize("name", MODELS)
 def test_host_c_equals_every_golden_byte(name, optimize, folder):
     x, y = vectors(name)
@@ -72,7 +72,7 @@ def test_host_c_equals_every_golden_byte(name, optimize, folder):
 
 
 @needs_arm
-@pytest.mark.parametrize("optimize", ["portable", "size", "balanced", "speed"])
+@pytest.mark.parametrize("optimize", ["portable", "lean", "balanced", "speed"])
 @pytest.mark.parametrize("name", MODELS)
 def test_cortex_m4_equals_every_golden_byte(name, optimize, folder):
     x, y = vectors(name)
@@ -97,7 +97,8 @@ def test_flash_of_a_whole_image(folder):
 def test_arena_is_at_the_bound(name):
     program = compiled(name, "portable").program
     assert program.arena_nbytes - program.lower_bound < program.arena_align
-    assert program.arena_nbytes <= ARENA.get(name, 1 << 20) + 64
+    for level in ("portable", "lean"):
+        assert compiled(name, level).program.arena_nbytes <= ARENA.get(name, program.arena_nbytes) + 64
 
 
 def layer_values(graph: Graph, sample: np.ndarray) -> list[tuple[str, np.ndarray]]:

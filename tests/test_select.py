@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import needs_arm, op_graph, s8
 
-from midge import api
 from midge.costs import FIELDS, Costs, load_costs
 from midge.errors import Unsupported, UsageError
 from midge.ir import DType, Quant, TensorType
@@ -70,6 +69,13 @@ def test_objectives_differ_in_what_they_spend():
     assert wide.kernel.features
     assert not any("stores more bytes" in reason for reason in wide.refused)
     assert any("needs" in reason for reason in taken(graph, Choice(), "cortex-m3").refused)
+
+
+def test_no_room_for_scratch_leaves_the_portable_kernel():
+    tight, roomy = (taken(conv_graph(32), Choice("lean", room={0: nbytes})) for nbytes in (8, 4096))
+    assert not tight.kernel.features
+    assert any("bytes of scratch, 8 are free" in reason for reason in tight.refused)
+    assert roomy.kernel.features
 
 
 def test_measured_costs_decide():
@@ -137,4 +143,3 @@ def test_tuning_measures_each_variant_once(tmp_path):
     path.write_text(costs.text())
     again = load_costs("cortex-m4", path)
     assert all(again.rows[name][shape] == costs.rows[name][shape] for name in names)
-    assert api.OPTIMIZE[1] == "balanced"

@@ -38,12 +38,12 @@ from midge.ptq import quantize_model as quantize
 from midge.report.summary import Report, summarize
 from midge.run.interpreter import Interpreter
 from midge.run.tune import tune as measure
-from midge.schedule import place
-from midge.targets import get_target
+from midge.schedule import place, spare
+from midge.targets import Target, get_target
 from midge.text import print_graph
 
 IO = ("quantized", "model")
-OPTIMIZE = ("size", "balanced", "speed")
+OPTIMIZE = ("size", "lean", "balanced", "speed")
 Progress = Callable[[int, int], None]
 Model = Any  # a path, the bytes of a file, or an onnx.ModelProto
 
@@ -148,7 +148,7 @@ def compile(
     io: str = "quantized",
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     batch: int | None = None,
-    optimize: str = "balanced",
+    optimize: str = "lean",
     flash: int | None = None,
     costs: str | Path | None = None,
     require_fast: bool = False,
@@ -158,7 +158,8 @@ def compile(
     """Compile an ONNX model to a Library for `target` (see midge.targets.TARGETS).
 
     numerics: "onnx" rounds once, as ONNX Runtime does on QDQ models; "tflite" rounds twice, as TFLite Micro's reference kernels.
-    optimize: "balanced" takes the fastest kernels that store no more bytes of weights than the model has, "speed" any, "size" the portable ones.
+    optimize: "lean" takes the fastest kernels that need no larger arena than the portable ones and store no more bytes of weights than the model
+    has, "balanced" the fastest that store no more bytes of weights, "speed" any, "size" the portable ones.
     flash: at most so many bytes of code and constants; the fewest instructions within them are chosen. costs: a table made by `midge tune`.
     require_fast: refuse to compile if a layer is left to a portable kernel although the target has features for a faster one.
     keep_dead_channels: compute channels, too, that no output can depend on; they are left out otherwise, without changing any output.
@@ -185,7 +186,7 @@ def compile(
         require_fast=require_fast,
         saved=dead.weight_nbytes[0] - dead.weight_nbytes[1] if dead else 0,
     )
-    return Library(graph, place(lower(graph, machine, graph.name, digest, choice)), dead)
+    return Library(graph, _placed(graph, machine, digest, choice), dead)
 
 
 def tune(

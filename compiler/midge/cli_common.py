@@ -71,8 +71,9 @@ COMPILE = (
     click.option("--numerics", type=click.Choice(["onnx", "tflite"]), help="Round as ONNX Runtime (onnx, the default) or as TFLite Micro (tflite)."),
     click.option(
         "--optimize",
-        type=click.Choice(["size", "balanced", "speed"]),
-        help="Take portable kernels only (size), the fastest that store no more weights than the model has (balanced, the default), or any (speed).",
+        type=click.Choice(["size", "lean", "balanced", "speed"]),
+        help="Take portable kernels only (size), the fastest that need no larger arena than those (lean, the default), the fastest that store no more "
+        "weights than the model has (balanced), or any (speed).",
     ),
     click.option("--flash", type=int, metavar="BYTES", help="Choose kernels that keep code and constants within so many bytes."),
     click.option("--costs", metavar="CSV", help="Measured costs of kernels, made by `midge tune`, to choose by."),

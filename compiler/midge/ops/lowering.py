@@ -65,6 +65,7 @@ class Lowering:
     costs: Costs = field(default_factory=Costs)
     prefer: str = ""  # a variant to take wherever it is accepted, by name
     choices: dict[int, str] = field(default_factory=dict)  # layer -> variant decided beforehand
+    room: dict[int, int] | None = None  # layer -> bytes of scratch a kernel may use
     options: dict[int, Options] = field(default_factory=dict)  # layer -> what was offered, where the table of costs has shapes for it
     refusals: list[str] = field(default_factory=list)  # since the last call was appended
     views: dict[str, str] = field(default_factory=dict)
@@ -99,7 +100,11 @@ class Lowering:
             return "stores more bytes of weights than the model has"
         if variant.kernel.features and self.optimize == "size":
             return "costs more code than the portable kernel"
-        return variant.refuses(geometry)
+        reason = variant.refuses(geometry)
+        if reason or self.room is None or not variant.kernel.features:
+            return reason
+        needed, free = variant.scratch(geometry), self.room.get(self.layer, 0)
+        return f"needs {needed} bytes of scratch, {free} are free without a larger arena" if needed > free else ""
 
     def _cheapest(self, accepted: list[Variant], shape: Shape | None) -> Variant:
         chosen = self.choices.get(self.layer)

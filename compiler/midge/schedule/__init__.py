@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from midge.program import Program
-from midge.schedule.arena import plan
+from midge.schedule.arena import plan, spare
 from midge.schedule.certify import certify
 
 
@@ -15,4 +15,4 @@ def place(program: Program) -> Program:
     return program
 
 
-__all__ = ["certify", "place", "plan"]
+__all__ = ["certify", "place", "plan", "spare"]

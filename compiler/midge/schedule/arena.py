@@ -92,6 +92,15 @@ def lower_bound(slots: list[Slot]) -> int:
     return max((sum(round_up(s.nbytes, 4) for s in slots if s.first <= t <= s.last) for t in moments), default=0)
 
 
+def spare(program: Program) -> dict[int, int]:
+    """Layer -> bytes of the placed arena that nothing occupies while the layer runs, its own scratch not counted: what other kernels may use."""
+    slots, found = make_slots(program), dict[int, int]()
+    for index, call in enumerate(program.calls):
+        alive = sum(round_up(slot.nbytes, 4) for slot in slots if slot.first <= index <= slot.last and slot.scratch != index)
+        found[call.layer] = min(program.arena_nbytes - alive, found.get(call.layer, program.arena_nbytes))
+    return found
+
+
 def pack(order: list[Slot]) -> list[Slot]:
     """First fit: each slot at the lowest offset free among the slots placed before it."""
     placed: list[Slot] = []
