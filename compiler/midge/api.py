@@ -189,6 +189,17 @@ def compile(
     return Library(graph, _placed(graph, machine, digest, choice), dead)
 
 
+def _placed(graph: Graph, target: Target, digest: str, choice: Choice) -> Program:
+    """The placed Program of a Graph under its own name. "lean" places the portable kernels first, to know what room each layer has."""
+    if choice.optimize != "lean":
+        return place(lower(graph, target, graph.name, digest, choice))
+    portable = place(lower(graph, target, graph.name, digest, replace(choice, optimize="size", flash=None, require_fast=False)))
+    program = place(lower(graph, target, graph.name, digest, replace(choice, room=spare(portable))))
+    if program.arena_nbytes <= portable.arena_nbytes:
+        return program
+    return place(lower(graph, target, graph.name, digest, replace(choice, room={})))  # there is room for each layer, but not in one piece
+
+
 def tune(
     model: Model, *, target: str, costs: str | Path | None = None, keep_dead_channels: bool = False, progress: Progress | None = None, **options: Any
 ) -> Costs:
