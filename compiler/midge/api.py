@@ -179,13 +179,9 @@ def compile(
     if not keep_dead_channels:
         graph, dead = eliminate_dead_channels(graph)
     graph.name = c_identifier(name or graph.name)
-    choice = Choice(
-        optimize,
-        load_costs(target, None if costs is None else Path(costs)),
-        flash,
-        require_fast=require_fast,
-        saved=dead.weight_nbytes[0] - dead.weight_nbytes[1] if dead else 0,
-    )
+    saved = dead.weight_nbytes[0] - dead.weight_nbytes[1] if dead else 0
+    table = load_costs(target, None if costs is None else Path(costs))
+    choice = Choice(optimize, table, flash, require_fast=require_fast, saved=saved)
     return Library(graph, _placed(graph, machine, digest, choice), dead)
 
 
