@@ -21,6 +21,7 @@ from midge.errors import ImportFailed, Unsupported
 from midge.fixedpoint import Int64, high_mul, quantize_multiplier, rounding_shift_right_half_away
 from midge.ir import Array, DType, Node, Op, TensorType
 from midge.ops.build import Builder, OnnxNode, onnx_op
+from midge.ops.fixed_functions import fixed_exp, reciprocal, shift_left
 from midge.ops.lowering import Lowering
 from midge.program import Kernel
 
@@ -100,11 +101,6 @@ def _exact_pixels(table: Int64, d: Int64, multiplier: int, shift: int) -> Int64:
     return np.where(right < 64, np.minimum(rounded, np.uint64(255)), np.uint64(0)).astype(np.int64)
 
 
-def _times_power(a: Int64, exponent: int) -> Int64:
-    """a * 2**exponent, saturated to int32."""
-    return np.asarray(np.clip(a << exponent, -(1 << 31), (1 << 31) - 1), np.int64)
-
-
 def tflite_table(scale: float) -> Int64:
     """gemmlowp's exp(-scale * d) with 31 fraction bits for d = 0 .. 255, up to the last that is not 0.
 
@@ -115,37 +111,7 @@ def tflite_table(scale: float) -> Int64:
     multiplier, shift = quantize_multiplier(min(scale * (1 << 26), float((1 << 31) - 1)))
     limit = (31 << 26) >> shift
     d = np.arange(min(limit, 255) + 1, dtype=np.int64)
-    return trimmed(exp_of_negative(high_mul(-d << shift, multiplier)))
-
-
-def exp_of_negative(a: Int64) -> Int64:
-    """exp(a * 2**-26) with 31 fraction bits for -2**31 < a <= 0: a polynomial on (-1/4, 0], a factor for every higher bit of -a."""
-    quarter = 1 << 24
-    rest = (a & (quarter - 1)) - quarter
-    result = _exp_near_zero(rest << 5)
-    bits = rest - a
-    for position, factor in enumerate((1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242)):
-        result = np.where(bits & (quarter << position), high_mul(result, factor), result)
-    return np.where(a == 0, (1 << 31) - 1, result)
-
-
-def _exp_near_zero(a: Int64) -> Int64:
-    """exp(a * 2**-31) with 31 fraction bits for a in [-2**29, 0): Taylor around -1/8 to the fourth power."""
-    exp_minus_eighth, third = np.asarray(1895147668, np.int64), 715827883
-    x = a + (1 << 28)
-    x2 = high_mul(x, x)
-    x3, x4 = high_mul(x2, x), high_mul(x2, x2)
-    tail = high_mul(rounding_shift_right_half_away(x4, 2) + x3, third) + x2
-    return np.asarray(exp_minus_eighth + high_mul(exp_minus_eighth, x + rounding_shift_right_half_away(tail, 1)), np.int64)
-
-
-def reciprocal(a: Int64) -> Int64:
-    """1 / (1 + a * 2**-31) with 31 fraction bits for a in [0, 2**31): softmax_reciprocal in kernels/softmax.c."""
-    half = (a + (1 << 31)) // 2
-    x = 1515870810 + high_mul(half, -1010580540)
-    for _ in range(3):
-        x = x + _times_power(high_mul(x, (1 << 29) - high_mul(half, x)), 2)
-    return _times_power(x, 1)
+    return trimmed(fixed_exp(high_mul(-d << shift, multiplier), 5))
 
 
 def _tflite_pixels(table: Int64, d: Int64) -> Int64:
@@ -153,7 +119,7 @@ def _tflite_pixels(table: Int64, d: Int64) -> Int64:
     e = np.concatenate([table, np.zeros(256 - table.size, np.int64)])[d]
     total = rounding_shift_right_half_away(e, 12).sum(-1, keepdims=True)
     up = 32 - np.frexp(total.astype(np.float64))[1]
-    factor = reciprocal((total << up) - (1 << 31))
+    factor = shift_left(reciprocal((total << up) - (1 << 31)), 1)
     right = np.broadcast_to(35 - up, e.shape)
     y = rounding_shift_right_half_away(high_mul(e, factor), np.minimum(right, 31))
     return np.where(right > 31, 0, y) - 128
