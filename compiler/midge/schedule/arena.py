@@ -89,7 +89,8 @@ def _replaced(program: Program, call: Call, index: int) -> str | None:
 def lower_bound(slots: list[Slot]) -> int:
     """The largest sum of slot bytes alive at one call."""
     moments = {slot.first for slot in slots}
-    return max((sum(round_up(s.nbytes, 4) for s in slots if s.first <= t <= s.last) for t in moments), default=0)
+    step = min((slot.align for slot in slots), default=1)  # every slot starts, and so the next one, at a multiple of it
+    return max((sum(round_up(s.nbytes, step) for s in slots if s.first <= t <= s.last) for t in moments), default=0)
 
 
 def spare(program: Program) -> dict[int, int]:
