@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build of the Cython-wrapped kernels; everything else is said in pyproject.toml.
+"""Build of the Cython-wrapped kernels and of the schedule search; everything else is said in pyproject.toml.
 
-The extensions are optional: without a C compiler midge still imports, compiles and inspects models.
+The kernels' extensions are optional: without a C compiler midge still imports and inspects models. Row schedules need theirs.
 """
 
 from pathlib import Path
@@ -27,6 +27,14 @@ def extensions() -> list[Extension]:
     return found
 
 
+def search_extensions() -> list[Extension]:
+    found = []
+    for source in sorted(Path("compiler/midge/schedule").glob("_*.pyx")):
+        depends = [str(path) for path in sorted(source.parent.glob("*.pxi"))]
+        found.append(Extension(f"midge.schedule.{source.stem}", [str(source)], depends=depends, extra_compile_args=C_FLAGS, optional=True))
+    return found
+
+
 packages = ["midge"] + [
     f"midge.{path.parent.relative_to('compiler/midge').as_posix().replace('/', '.')}" for path in sorted(Path("compiler/midge").glob("*/__init__.py"))
 ]
@@ -34,7 +42,12 @@ packages = ["midge"] + [
 setup(
     packages=[*packages, "midge.kernels", "midge.runtime_c"],
     package_dir={"": "compiler", "midge.kernels": "kernels", "midge.runtime_c": "runtime_c"},
-    package_data={"midge": ["py.typed", "costs/*.csv"], "midge.kernels": ["*.h", "*.c", "*.pyi", "*.pyx", "*.pxi", "arch/*.h"], "midge.runtime_c": ["*"]},
+    package_data={
+        "midge": ["py.typed", "costs/*.csv"],
+        "midge.schedule": ["*.pyx", "*.pxi", "*.pyi"],
+        "midge.kernels": ["*.h", "*.c", "*.pyi", "*.pyx", "*.pxi", "arch/*.h"],
+        "midge.runtime_c": ["*"],
+    },
     exclude_package_data={"midge.kernels": ["_*.c"]},
-    ext_modules=cythonize(extensions(), quiet=True) if cythonize else [],
+    ext_modules=cythonize(extensions(), quiet=True) + cythonize(search_extensions(), quiet=True, build_dir="build/cython") if cythonize else [],
 )

@@ -45,7 +45,7 @@ class Interpreter:
         for index, call in enumerate(self.program.calls):
             self._call(index, call)
             if trace is not None and call.completes:
-                trace(call.layer, self._view(call.output).copy())
+                trace(call.layer, self.program.buffers[call.output].hwc(self._view(call.output).copy()))
         if (self.guarded[:GUARD] != guards[0]).any() or (self.guarded[-GUARD:] != guards[1]).any():
             raise IRError("a kernel wrote outside the arena")
         return [self._view(port.buffer).copy().view(port.type.dtype.numpy).reshape(port.type.shape) for port in self.program.outputs]
