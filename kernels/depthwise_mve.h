@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Depthwise convolution on cores with the M-profile vector extension: 16 channels of a pixel at a time, each tap read through a pointer of its own.
+/* Depthwise convolution on cores with the M-profile vector extension: 3x3 in blocks of two rows by two columns, or 16 channels of a pixel, each tap through a
+ * pointer of its own.
  * The params are those of conv2d.h; what the generated routines need of them stands in the header of their stream. */
 #ifndef MIDGE_DEPTHWISE_MVE_H
 #define MIDGE_DEPTHWISE_MVE_H

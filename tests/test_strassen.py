@@ -124,10 +124,10 @@ def test_twins_read_nothing_outside(tmp_path):
     assert_equal(graph, run_host(directory, inputs, sanitize=True).outputs, expected)
 
 
-def planar(width: int, out: int, numerics: str) -> tuple[Graph, Array]:
+def planar(width: int, out: int, numerics: str, high: float = np.inf) -> tuple[Graph, Array]:
     """A pointwise layer whose output a depthwise layer reads, and its input."""
     rng, graph = np.random.default_rng(width), Graph("net", numerics=numerics)
-    first, feeds = convolution(rng, Conv2D(), (1, 6, width, 24), (1, 1), out, numerics, False)
+    first, feeds = convolution(rng, Conv2D(low=-high, high=high), (1, 6, width, 24), (1, 1), out, numerics, False)
     depthwise = Conv2D(pads=(1, 1, 1, 1), groups=out)
     filters = rng.integers(-127, 128, (out, 3, 3, 1)).astype(np.int8)
     tx, tw = first.type("out0"), TensorType(DType.S8, filters.shape, Quant.of(np.full(out, 2e-3, np.float32), 0, 0))
@@ -154,6 +154,16 @@ def test_planar_rows(width, out, numerics, tmp_path):
     directory = write_library(program, tmp_path / "net")
     for run in (run_host(directory, [x[None]], sanitize=True), run_qemu(directory, "cortex-m4", [x[None]])):
         np.testing.assert_array_equal(run.outputs[0].view(np.int8).reshape(expected.shape), expected)
+
+
+def test_planar_rows_are_clamped():
+    graph, x = planar(7, 8, "onnx", high=9.0)
+    program = place(lower(graph, get_target("cortex-m4"), "net", "0" * 64, Choice("speed")))
+    assert [call.kernel.symbol for call in program.calls] == ["midge_strassen_dsp_s8", "midge_clamp_s8", "midge_depthwise_planar_s8"]
+    expected = run_reference(graph, {"in0": x})["y"]
+    np.testing.assert_array_equal(Interpreter(program).run([x])[0].reshape(expected.shape), expected)
+    free, _ = planar(7, 8, "onnx")
+    assert (run_reference(free, {"in0": x})["y"] != expected).any()
 
 
 def test_ranges_of_both_factors():

@@ -9,11 +9,10 @@ Source: ARM DDI 0403, Armv7-M Architecture Reference Manual (SMLAD, SMLABT, SMML
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from midge.fixedpoint import requantize
 from midge.ir import Array
 from midge.microkernels.gemm import Gemm, int32_words
 from midge.microkernels.spread import FIELD, spread_routine
@@ -41,33 +40,8 @@ class Depthwise:
 
     @property
     def total(self) -> int:
-        """Bits that all channels are shifted by after scaling their weights by 2**scale each, 0 if they differ: no multiple of four suits them all.
-
-        Double rounding, floor((floor(acc * m / 2**31 + 1/2) + 2**(n - 1)) / 2**n), is a single division whose constant has both halves; so weights
-        may be scaled to leave the same shift to all. Of negative sums it takes 1 before the division, which only matters if the output may be negative.
-        """
-        if self.numerics == "tflite" and self.gemm.zero_point != -128:
-            return 0
-        return next((total for total in TOTALS if self._suits(total)), 0)
-
-    def _suits(self, total: int) -> bool:
-        gemm = self._sharing(total)
-        scale = total + 1 + gemm.shift.astype(np.int64)
-        least = 2 if self.numerics == "tflite" else 1  # so that half a unit of the first rounding is a whole number
-        reach = np.abs(gemm.bias) + 128 * np.abs(gemm.weights.astype(np.int64)).sum(1)
-        return bool((scale >= least).all() and (scale <= 8).all() and (reach << scale < 1 << 31).all())
-
-    def _sharing(self, total: int) -> Gemm:
-        """The same outputs, channels without weights shifted as suits `total` best: their value times a power of two is their bias."""
-        gemm, n = self.gemm, total - 7
-        constant = ~gemm.weights.any(1)
-        value = np.clip(requantize(gemm.bias, gemm.multiplier, gemm.shift, self.numerics), -128 - gemm.zero_point, 127 - gemm.zero_point)
-        return replace(
-            gemm,
-            bias=np.where(constant, value << (n + 1), gemm.bias),
-            multiplier=np.where(constant, 1 << 30, gemm.multiplier),
-            shift=np.where(constant, -n, gemm.shift),
-        )
+        """Bits that all channels are shifted by after scaling their weights by 2**scale each, 0 if they differ: no multiple of four suits them all."""
+        return next((total for total in TOTALS if self.gemm.suits(total, self.numerics)), 0)
 
     @property
     def columns(self) -> int:
@@ -97,7 +71,7 @@ class Depthwise:
 
     def stream(self) -> Array:
         """The int32 words that the routines walk."""
-        gemm = self._sharing(self.total) if self.total else self.gemm
+        gemm = self.gemm.sharing(self.total, self.numerics) if self.total else self.gemm
         shift = -gemm.shift.astype(np.int64)
         scale = self.total + 1 - shift if self.total else np.ones_like(shift)
         weights = (gemm.weights.reshape(-1, 3, 3).astype(np.int64) & 0xFF) << np.array([0, 16, 24])

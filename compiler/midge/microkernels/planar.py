@@ -2,7 +2,8 @@
 """Depthwise 3x3 on the DSP extension from planar rows: one output row of one channel after the other, up to eight outputs at a time.
 
 A word holds four pixels in the order 0, 2, 1, 3, so that two SXTB16 make two pairs of adjacent pixels; SMLAD meets a pair with two taps, SMLABT and
-SMLATB with one. Taps on padding are left out, which the biases of the edges make up for. The stream is described in kernels/depthwise_dsp.h, planar rows in midge.program.
+SMLATB with one. Taps on padding are left out, which the biases of the edges make up for. The stream is described in kernels/depthwise_dsp.h, planar rows
+in midge.program.
 
 Source: ARM DDI 0403, Armv7-M Architecture Reference Manual (SMLAD, SMLABT, SMMLA, SMMLAR, SXTB16, SSAT; LDR takes any address).
 """
@@ -225,7 +226,7 @@ def _halves(planar: Planar, finish: Finish) -> list[str]:
     for first, count in ((0, NARROW), (NARROW, planar.width - NARROW)):
         accs = [f"r{i}" for i in range(count)]
         middle = accs[max(0, count - 2)] if first else accs[-1]
-        lines.append(f"ldr r0, [lr, #8]" if count == 1 else f"ldrd {middle}, {accs[-1]}, [lr, #4]" if first else f"ldrd r0, {middle}, [lr]")
+        lines.append("ldr r0, [lr, #8]" if count == 1 else f"ldrd {middle}, {accs[-1]}, [lr, #4]" if first else f"ldrd r0, {middle}, [lr]")
         bias = {acc: middle for acc in (accs if first else accs[1:])[:-1] if acc != middle and acc != accs[-1]}
         block = Block(accs, planar.in_width, planar.pad - first * planar.stride, planar.stride, bias, planar.in_width // 4)
         for k, pointer in enumerate(("r10", "r11", "r12")):

@@ -101,4 +101,4 @@ def block(layer: ConvLayer, kernel: Kernel) -> int:
 
 
 PLANAR_ROWS = (Variant(PLANAR, pack_planar, refuses_planar),)
-VARIANTS = (Variant(STRIP, pack_strip, refuses_strip, strip_scratch), Variant(DIRECT, pack_direct, refuses_direct))
+VARIANTS = (*PLANAR_ROWS, Variant(STRIP, pack_strip, refuses_strip, strip_scratch), Variant(DIRECT, pack_direct, refuses_direct))
