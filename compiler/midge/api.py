@@ -38,7 +38,7 @@ from midge.ptq import quantize_model as quantize
 from midge.report.summary import Report, summarize
 from midge.run.interpreter import Interpreter
 from midge.run.tune import tune as measure
-from midge.schedule import place, spare
+from midge.schedule import Wish, place
 from midge.targets import Target, get_target
 from midge.text import print_graph
 
@@ -186,14 +186,9 @@ def compile(
 
 
 def _placed(graph: Graph, target: Target, digest: str, choice: Choice) -> Program:
-    """The placed Program of a Graph under its own name. "lean" places the portable kernels first, to know what room each layer has."""
-    if choice.optimize != "lean":
-        return place(lower(graph, target, graph.name, digest, choice))
-    portable = place(lower(graph, target, graph.name, digest, replace(choice, optimize="size", flash=None, require_fast=False)))
-    program = place(lower(graph, target, graph.name, digest, replace(choice, room=spare(portable))))
-    if program.arena_nbytes <= portable.arena_nbytes:
-        return program
-    return place(lower(graph, target, graph.name, digest, replace(choice, room={})))  # there is room for each layer, but not in one piece
+    import os
+    w = Wish(int(os.environ.get("GRAIN","0")), bool(os.environ.get("STREAM")), bool(os.environ.get("STEPW")))
+    return place(lower(graph, target, graph.name, digest, replace(choice, optimize="balanced" if choice.optimize=="lean" else choice.optimize)), w)
 
 
 def tune(

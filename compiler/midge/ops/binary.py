@@ -103,11 +103,11 @@ class Binary(Op):
         if isinstance(terms, Terms):
             return self.lower_terms(ctx, node, terms)
         ctx.refusals = [f"terms_s8: {terms}"] if terms else []
-        flat = serves_flat(types, out)
+        flat = all(t.count == out.count for t in types)
         operands = [ctx.operand(name, None if flat else row_window(kind, out), flat=flat) for name, kind in zip(node.inputs, types, strict=True)]
         whole = (i for i in (0, 1) if types[i].count == out.count and not ctx.graph.is_constant(node.inputs[i]))
         kernel = Kernel(f"midge_{self.kind.lower()}_s8", "elementwise", profiled=True)
-        ctx.call(node, kernel, binary_params(self, types, out, ctx.graph.numerics, flat=flat), operands, {}, flat=flat, in_place=next(whole, None))
+        ctx.call(node, kernel, binary_params(self, types, out, ctx.graph.numerics, flat=flat), operands, {}, flat=flat, in_place=next(whole, None), splits=("channels",) if flat else ())
         return None
 
     def terms(self, ctx: Lowering, types: list[TensorType], out: TensorType) -> Terms | str:
@@ -147,6 +147,7 @@ class Binary(Op):
             {"a_terms": terms.a, "b_terms": terms.b},
             flat=True,
             in_place=next(whole, None),
+            splits=("count",),
         )
 
     def lower_table(self, ctx: Lowering, node: Node, index: int, inputs: list[Array]) -> None:
@@ -210,11 +211,6 @@ def word_multipliers(ratios: list[float]) -> tuple[list[int], int]:
 def extended_hwc(kind: TensorType, out: TensorType) -> tuple[int, int, int]:
     """(H, W, C) of an operand once it has as many axes as the result."""
     return kind.with_shape((1,) * (len(out.shape) - len(kind.shape)) + kind.shape).hwc
-
-
-def serves_flat(types: list[TensorType], out: TensorType) -> bool:
-    """Whether the whole result may be computed as one row: no operand is broadcast along H or W alone."""
-    return all(extended_hwc(t, out)[:2] in (out.hwc[:2], (1, 1)) for t in types)
 
 
 def row_window(kind: TensorType, out: TensorType) -> Window:

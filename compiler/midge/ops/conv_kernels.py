@@ -112,7 +112,8 @@ def lower_conv(ctx: Lowering, node: Node, layer: ConvLayer, sources: list[Operan
     if variant.kernel not in (conv_dsp.PIXEL, conv_dsp.POINTWISE):
         constants["pad_row"] = ctx.pad_row(layer.types[0].q.z, -(-params["in_channels"] // 4) * 4)  # kernels may read whole words
     scratch, block = variant.scratch(layer), _block(variant, layer)
-    ctx.call(node, variant.kernel, params, sources, constants, flat=layer.flat, scratch_nbytes=scratch, block=block)
+    splits = ("in_width", "out_width") if layer.flat else ()
+    ctx.call(node, variant.kernel, params, sources, constants, flat=layer.flat, scratch_nbytes=scratch, block=block, splits=splits)
 
 
 def _block(variant: Variant, layer: ConvLayer) -> int:

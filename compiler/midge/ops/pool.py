@@ -214,7 +214,8 @@ def lower_mean(ctx: Lowering, node: Node, kernel: Kernel, params: dict[str, int]
     params = params | {"in_width": x.hwc[0] * x.hwc[1]}
     if "mve" in ctx.features and ctx.optimize != "size":
         kernel = replace(kernel, symbol=f"{kernel.symbol.removesuffix('_s8')}_mve_s8", family="pool_mve", features=frozenset({"mve"}))
-    ctx.call(node, kernel, params, [ctx.operand(node.inputs[0], flat=True)], constants, rows=1, scratch_nbytes=4 * params["channels"])
+    source, scratch = ctx.operand(node.inputs[0], flat=True), 4 * params["channels"]
+    ctx.call(node, kernel, params, [source], constants, rows=1, scratch_nbytes=scratch, splits=("in_width",))
 
 
 def rounded_up(size: int, kernel: int, stride: int, dilation: int, begin: int, end: int) -> int:
