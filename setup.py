@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build of the Cython-wrapped kernels; everything else is said in pyproject.toml.
+"""Build of the Cython-wrapped kernels and of the schedule search; everything else is said in pyproject.toml.
 
-The extensions are optional: without a C compiler midge still imports, compiles and inspects models.
+The kernels' extensions are optional: without a C compiler midge still imports and inspects models. Row schedules need theirs.
 """
 
 from pathlib import Path
@@ -24,6 +24,9 @@ def extensions() -> list[Extension]:
         sources = [str(source)] + ([str(c_file)] if c_file.exists() else [])
         depends = [str(path) for path in sorted(Path("kernels").glob("*.h"))]
         found.append(Extension(f"midge.kernels._{family}", sources, include_dirs=["kernels"], depends=depends, extra_compile_args=C_FLAGS, optional=True))
+    for source in sorted(Path("compiler/midge/schedule").glob("_*.pyx")):
+        depends = [str(path) for path in sorted(source.parent.glob("*.pxi"))]
+        found.append(Extension(f"midge.schedule.{source.stem}", [str(source)], depends=depends, extra_compile_args=C_FLAGS, optional=True))
     return found
 
 
@@ -34,7 +37,7 @@ packages = ["midge"] + [
 setup(
     packages=[*packages, "midge.kernels", "midge.runtime_c"],
     package_dir={"": "compiler", "midge.kernels": "kernels", "midge.runtime_c": "runtime_c"},
-    package_data={"midge": ["py.typed", "costs/*.csv"], "midge.kernels": ["*.h", "*.c", "*.pyi", "*.pyx", "*.pxi", "arch/*.h"], "midge.runtime_c": ["*"]},
-    exclude_package_data={"midge.kernels": ["_*.c"]},
+    package_data={"midge": ["py.typed", "costs/*.csv"], "midge.schedule": ["*.pyx", "*.pxi", "*.pyi"], "midge.kernels": ["*.h", "*.c", "*.pyi", "*.pyx", "*.pxi", "arch/*.h"], "midge.runtime_c": ["*"]},
+    exclude_package_data={"midge.kernels": ["_*.c"], "midge.schedule": ["_*.c"]},
     ext_modules=cythonize(extensions(), quiet=True) if cythonize else [],
 )

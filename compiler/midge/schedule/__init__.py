@@ -6,5 +6,6 @@ from __future__ import annotations
 
 from midge.schedule.certify import certify
 from midge.schedule.plan import Wish, place
+from midge.schedule.timeline import spare
 
-__all__ = ["Wish", "certify", "place"]
+__all__ = ["Wish", "certify", "place", "spare"]

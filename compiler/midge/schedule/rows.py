@@ -69,7 +69,7 @@ def apply_solution(program: Program, rows: Rows, solution: Solution) -> None:
             buffer.offsets = tuple(solution.addresses[each] for each in objects)
     program.state_offset = solution.addresses[rows.state] if rows.state >= 0 else -1
     program.lower_bound, program.peak_step = solution.bound, solution.binding
-    program.arena_nbytes = max(program.arena_align, -(-solution.arena // program.arena_align) * program.arena_align)
+    program.arena_nbytes = max(solution.arena, 4)
     set_lives(program)
 
 
