@@ -24,6 +24,11 @@ def extensions() -> list[Extension]:
         sources = [str(source)] + ([str(c_file)] if c_file.exists() else [])
         depends = [str(path) for path in sorted(Path("kernels").glob("*.h"))]
         found.append(Extension(f"midge.kernels._{family}", sources, include_dirs=["kernels"], depends=depends, extra_compile_args=C_FLAGS, optional=True))
+    return found
+
+
+def search_extensions() -> list[Extension]:
+    found = []
     for source in sorted(Path("compiler/midge/schedule").glob("_*.pyx")):
         depends = [str(path) for path in sorted(source.parent.glob("*.pxi"))]
         found.append(Extension(f"midge.schedule.{source.stem}", [str(source)], depends=depends, extra_compile_args=C_FLAGS, optional=True))
@@ -37,7 +42,12 @@ packages = ["midge"] + [
 setup(
     packages=[*packages, "midge.kernels", "midge.runtime_c"],
     package_dir={"": "compiler", "midge.kernels": "kernels", "midge.runtime_c": "runtime_c"},
-    package_data={"midge": ["py.typed", "costs/*.csv"], "midge.schedule": ["*.pyx", "*.pxi", "*.pyi"], "midge.kernels": ["*.h", "*.c", "*.pyi", "*.pyx", "*.pxi", "arch/*.h"], "midge.runtime_c": ["*"]},
-    exclude_package_data={"midge.kernels": ["_*.c"], "midge.schedule": ["_*.c"]},
-    ext_modules=cythonize(extensions(), quiet=True) if cythonize else [],
+    package_data={
+        "midge": ["py.typed", "costs/*.csv"],
+        "midge.schedule": ["*.pyx", "*.pxi", "*.pyi"],
+        "midge.kernels": ["*.h", "*.c", "*.pyi", "*.pyx", "*.pxi", "arch/*.h"],
+        "midge.runtime_c": ["*"],
+    },
+    exclude_package_data={"midge.kernels": ["_*.c"]},
+    ext_modules=cythonize(extensions(), quiet=True) + cythonize(search_extensions(), quiet=True, build_dir="build/cython") if cythonize else [],
 )

@@ -140,7 +140,7 @@ class Operand:
 
 @dataclass(frozen=True)
 class Call:
-    """One kernel producing `rows` rows of `output`, from row `first_row` on. `completes` marks the last call of a layer."""
+    """One kernel producing `rows` rows of `output`, from row `first_row` on."""
 
     layer: int
     name: str
@@ -154,7 +154,6 @@ class Call:
     first_row: int = 0
     scratch_nbytes: int = 0
     in_place: int | None = None  # index of the input whose buffer may become the output's, because each element is read before it is written
-    completes: bool = True
     block: int = 1  # output rows that one call of the kernel may compute
     splits: tuple[str, ...] = ()  # params that count what is in a row: a call that takes whole tensors as one row may be split into rows by them
     split_rows: int = 1  # into how many

@@ -7,14 +7,14 @@
                fixed + sum of nbytes[layer, variant] * x + sum of nbytes[unit] * y <= flash
                sum of nbytes[layer, variant] * x <= stored
 
-A unit of code is paid once, however many layers share it. Solved to optimality as a mixed integer program by HiGHS.
+A unit of code is paid once, however many layers share it. Solved to proven optimality by CP-SAT, in integers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from midge.errors import ToolMissing, Unsupported
+from midge.errors import IRError, Unsupported
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def evaluate(layers: dict[int, list[Candidate]], code: dict[str, int], fixed: in
 def select(layers: dict[int, list[Candidate]], code: dict[str, int], fixed: int, flash: int | None, stored: int | None = None) -> Selection:
     """The best choice with all bytes within `flash` and the layers' constants within `stored`; `fixed` are the bytes that no choice changes.
 
-    Raises: Unsupported with the least that would do if nothing fits, ToolMissing without the solver.
+    Raises: Unsupported with the least that would do if nothing fits.
     """
 
     def fits(choice: Selection) -> bool:
@@ -57,38 +57,35 @@ def select(layers: dict[int, list[Candidate]], code: dict[str, int], fixed: int,
     if fits(fastest):
         return fastest
     if flash is not None:
-        least = evaluate(layers, code, fixed, _solve(layers, code, 1.0, 0.0, None, stored))
+        least = evaluate(layers, code, fixed, _solve(layers, code, 1, 0, None, stored))
         if least.nbytes > flash:
             raise Unsupported(f"--flash {flash}: the smallest choice of kernels needs {least.nbytes:,} bytes of code and constants")
-    return evaluate(layers, code, fixed, _solve(layers, code, 0.0, 1.0, None if flash is None else flash - fixed, stored))
+    return evaluate(layers, code, fixed, _solve(layers, code, 0, 1, None if flash is None else flash - fixed, stored))
 
 
-def _solve(
-    layers: dict[int, list[Candidate]], code: dict[str, int], per_byte: float, per_instruction: float, room: int | None, stored: int | None
-) -> dict[int, str]:
+def _solve(layers: dict[int, list[Candidate]], code: dict[str, int], per_byte: int, per_instruction: int, room: int | None, stored: int | None) -> dict[int, str]:
     """Layer -> name of the variant that minimizes the weighted sum, with code and constants within `room` and constants within `stored`."""
-    try:
-        import highspy
-    except ImportError:
-        raise ToolMissing("choosing kernels within a budget needs the solver HiGHS: pip install highspy") from None
-    model = highspy.Highs()
-    model.silent()
-    model.setOptionValue("threads", 1)
-    model.setOptionValue("mip_rel_gap", 0.0)
+    from ortools.sat.python import cp_model
+
+    model = cp_model.CpModel()
     units = sorted(set().union(*(c.units for found in layers.values() for c in found)))
-    used = {unit: model.addBinary(obj=per_byte * code[unit]) for unit in units}
-    taken = {}
+    used = {unit: model.new_bool_var(unit) for unit in units}
+    taken = {(layer, c.name): model.new_bool_var(f"{layer} {c.name}") for layer, found in sorted(layers.items()) for c in found}
     for layer, found in sorted(layers.items()):
+        model.add_exactly_one(taken[layer, c.name] for c in found)
         for c in found:
-            taken[layer, c.name] = model.addBinary(obj=per_byte * c.nbytes + per_instruction * c.instructions)
             for unit in sorted(c.units):
-                model.addConstr(used[unit] >= taken[layer, c.name])
-        model.addConstr(sum(taken[layer, c.name] for c in found) == 1)
-    constants = sum(c.nbytes * taken[layer, c.name] for layer, found in sorted(layers.items()) for c in found)
+                model.add_implication(taken[layer, c.name], used[unit])
+    all_of = [(c, taken[layer, c.name]) for layer, found in sorted(layers.items()) for c in found]
+    constants = sum(c.nbytes * variable for c, variable in all_of)
+    code_nbytes = sum(code[unit] * used[unit] for unit in units)
     if room is not None:
-        model.addConstr(constants + sum(code[unit] * used[unit] for unit in units) <= room)
+        model.add(constants + code_nbytes <= room)
     if stored is not None:
-        model.addConstr(constants <= stored)
-    model.minimize()
-    values = model.allVariableValues()
-    return {layer: max(found, key=lambda c: values[taken[layer, c.name].index]).name for layer, found in layers.items()}
+        model.add(constants <= stored)
+    model.minimize(per_byte * (constants + code_nbytes) + per_instruction * sum(c.instructions * variable for c, variable in all_of))
+    solver = cp_model.CpSolver()
+    solver.parameters.num_workers, solver.parameters.random_seed = 1, 0
+    if solver.solve(model) != cp_model.OPTIMAL:
+        raise IRError("the choice of kernels was not solved")
+    return {layer: next(c.name for c in found if solver.value(taken[layer, c.name])) for layer, found in layers.items()}

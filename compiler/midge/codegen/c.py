@@ -83,7 +83,7 @@ def main_source(program: Program, steps: list[Stage]) -> str:
     blocks += [stage_source(program, step, stepped) for step in steps]
     blocks += [_accessor(program, port, f"input_{i}", "") for i, port in enumerate(program.inputs) if not streams(program)]
     blocks += [_accessor(program, port, f"output_{i}", "const ") for i, port in enumerate(program.outputs)]
-    return "\n\n".join([*blocks, *run_source(program, steps)]) + "\n"
+    return "\n\n".join([*blocks, *run_source(program)]) + "\n"
 
 
 def _head(program: Program) -> list[str]:

@@ -92,8 +92,8 @@ class CallWriter:
         once = self.call.rows == 1 and self.call.kernel.contract is Contract.ROWS
         return [f"  (void){name};" for name in (*(("first", "count") if once else ()), *(() if self.call.scratch_nbytes else ("scratch",)))]
 
-    def body(self, nested: bool) -> str:
-        """The statements of this call, in a block of their own if the layer has several."""
+    def body(self) -> str:
+        """The statements of this call."""
         reduce, in_rows = self.call.kernel.contract is Contract.REDUCE, "in_rows" if self.call.inputs else "NULL"
         loop = self.call.rows > 1
         out = [f"{self.main.out_element} *out_rows[1] = {{{self._output(loop and not reduce)}}};"]
@@ -107,15 +107,16 @@ class CallWriter:
                 last = f"first + count == {self.call.rows}"
                 begin = ["if (first == 0) {", *(f"  {line}" for line in begin), "}"]
                 end = [f"if ({last}) {{", *(f"  {line}" for line in end), "}", *self._hook("0", "out_rows[0]", f"({last} ? {self.output.nbytes} : 0)")]
-            lines = [*out, *begin, *run, *end]
+            lines = [*self._begin(), *out, *begin, *run, *end]
         else:
-            lines = self._loop(loop, [*inner, *out, self._invoke(self.main, in_rows), *self._hook(self._row_number("y" if loop else "0"), "out_rows[0]")])
-        if nested and not (loop and not reduce):
-            lines = ["{", *(f"  {line}" for line in lines), "}"]
+            lines = self._loop(loop, [*self._begin(), *inner, *out, self._invoke(self.main, in_rows), *self._hook(self._row_number("y" if loop else "0"), "out_rows[0]")])
         return "\n".join(f"  {line}" for line in lines)
 
     def _row_number(self, y: str) -> str:
         return f"{self.call.first_row} + {y}" if self.call.first_row else y
+
+    def _begin(self) -> list[str]:
+        return [f"MIDGE_HOOK_BEGIN({self.call.layer});"] if self.stepped else []
 
     def _hook(self, row: str, where: str, nbytes: str = "") -> list[str]:
         """What a tracer is told of a row; a layer that runs at once tells it as a whole."""
@@ -137,6 +138,7 @@ class CallWriter:
         return [
             *(["const int32_t end = first + count;"] if self.stepped else []),
             f"for (int32_t begin = {start}; begin < {end}; begin += {block}) {{",
+            *(f"  {line}" for line in self._begin()),
             f"  const {element} *in_rows[{block * taps}];",
             f"  {self.main.out_element} *out_rows[{block}];",
             "  unsigned rows = 0;",

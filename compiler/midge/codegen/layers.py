@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""C functions that drive the kernels of a layer: one for each of its calls that runs in steps, one for all of its calls that run at once."""
+"""C functions that drive the kernels of a layer, one for each of its calls."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def stepped_calls(program: Program) -> dict[int, int]:
 
 
 def function_name(program: Program, index: int) -> str:
-    """The C function of a call that runs in steps."""
+    """The C function of a call."""
     return f"{program.name}_{_stem(program, index)}"
 
 
@@ -82,20 +82,17 @@ def _stem(program: Program, index: int) -> str:
 
 
 def stage_source(program: Program, stage: Stage, stepped: Mapping[int, int]) -> str:
-    """The params and constants of a layer, and its functions."""
+    """The params and constants of a layer, and a function for each of its calls."""
     section = f"{program.name.upper()}_CODE_SECTION static void"
-    blocks, whole, functions = [stage_comment(program, stage)], [], []
+    blocks, functions = [stage_comment(program, stage)], []
     for index in stage.calls:
         call = CallWriter(program, index, _stem(program, index), index in stepped)
         blocks += call.structs()
         if index in stepped:
             head = f"{section} {function_name(program, index)}(int8_t *arena, int32_t first, int32_t count, int8_t *scratch) {{"
-            unused = call.unused()
-            functions.append("\n".join([head, f"  MIDGE_HOOK_BEGIN({stage.layer.index});", *unused, call.body(nested=False), "}"]))
+            functions.append("\n".join([head, *call.unused(), call.body(), "}"]))
         else:
-            whole.append(call.body(nested=len(stage.calls) > 1))
-    if whole:
-        functions.append("\n".join([f"{section} {program.name}_layer{stage.layer.index}(int8_t *arena) {{", *whole, "}"]))
+            functions.append("\n".join([f"{section} {function_name(program, index)}(int8_t *arena) {{", call.body(), "}"]))
     return "\n".join([*blocks, "\n\n".join(functions)])
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from midge.codegen.calls import offset_type, place
-from midge.codegen.layers import Stage, function_name, stepped_calls
+from midge.codegen.layers import function_name, stepped_calls
 from midge.codegen.names import wrapped_list
 from midge.errors import IRError
 from midge.program import Program, Step
@@ -18,7 +18,7 @@ CHECK = """\
   }"""
 
 
-def run_source(program: Program, stages: list[Stage]) -> list[str]:
+def run_source(program: Program) -> list[str]:
     """The table of steps if there is one, and NAME_run or the functions that run a part."""
     stepped = stepped_calls(program)
     tables = _tables(program, stepped)
@@ -27,7 +27,7 @@ def run_source(program: Program, stages: list[Stage]) -> list[str]:
             raise IRError(f"{len(program.steps)} steps; a library that runs in parts counts to {STATE_LIMIT}")
         return [*tables, *_parts(program)]
     check = CHECK.replace("UPPER", program.name.upper())
-    body = "\n".join(_statements(program, stages, stepped))
+    body = "\n".join(_statements(program, stepped))
     return [*tables, f"{program.name.upper()}_CODE_SECTION int {program.name}_run(void *arena) {{\n{check}\n{body}\n  return {program.name.upper()}_OK;\n}}"]
 
 
@@ -65,10 +65,10 @@ def _one_step(program: Program, steps: list[Step]) -> str:
     return f"{name}_functions[{name}_steps[i].function](base, {name}_steps[i].first, {name}_steps[i].count, {scratch});"
 
 
-def _statements(program: Program, stages: list[Stage], stepped: dict[int, int]) -> list[str]:
+def _statements(program: Program, stepped: dict[int, int]) -> list[str]:
     """Layers that run at once as calls, and the table as one loop, in the order of the steps."""
-    lines, told, looped = [], set(), False
-    by_layer = {stage.layer.index: stage for stage in stages}
+    lines: list[str] = []
+    looped = False
     for step in program.steps:
         call = program.calls[step.call]
         if step.call in stepped:
@@ -76,13 +76,12 @@ def _statements(program: Program, stages: list[Stage], stepped: dict[int, int]) 
                 steps = _table_steps(program, stepped)
                 lines += [f"  for (int32_t i = 0; i < {len(steps)}; ++i) {{", f"    {_one_step(program, steps)}", "  }"]
             looped = True
-        elif call.layer not in told:
-            told.add(call.layer)
-            layer, buffer = by_layer[call.layer].layer, program.buffer(by_layer[call.layer].layer.buffer)
+        else:
+            buffer = program.buffer(call.output)
             lines += [
-                f"  MIDGE_HOOK_BEGIN({layer.index});",
-                f"  {program.name}_layer{layer.index}(base);",
-                f"  MIDGE_HOOK_END({layer.index}, 0, {place('base', buffer.offset)}, {buffer.nbytes});",
+                f"  MIDGE_HOOK_BEGIN({call.layer});",
+                f"  {function_name(program, step.call)}(base);",
+                f"  MIDGE_HOOK_END({call.layer}, 0, {place('base', buffer.offset)}, {buffer.nbytes});",
             ]
     return lines
 

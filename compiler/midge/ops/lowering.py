@@ -192,7 +192,6 @@ class Lowering:
         first_row: int = 0,
         scratch_nbytes: int = 0,
         in_place: int | None = None,
-        completes: bool = True,
         block: int = 1,
         splits: tuple[str, ...] = (),
     ) -> None:
@@ -219,7 +218,6 @@ class Lowering:
                 first_row,
                 scratch_nbytes,
                 in_place,
-                completes,
                 block,
                 splits,
                 (self.graph.type(node.inputs[0]) if kernel.contract is Contract.REDUCE else buffer.type).hwc[0] if splits else 1,

@@ -45,6 +45,7 @@ class Interpreter:
         arrives = any(step.call < 0 for step in program.steps)
         for port, data in list(zip(program.inputs, given, strict=True))[1 if arrives else 0 :]:
             self._put(port.buffer, 0, data)
+        left = [call.rows for call in program.calls]
         written = {} if trace is None else {call.output: np.zeros(program.buffers[call.output].nbytes, np.uint8) for call in program.calls}
         for step in program.steps:
             if step.call < 0:
@@ -56,7 +57,8 @@ class Interpreter:
             self._step(call, step)
             if trace is not None:
                 self._keep(call, step, written[call.output])
-                if call.completes and step.first + step.count == call.rows:
+                left[step.call] -= step.count
+                if not any(rows for rows, other in zip(left, program.calls, strict=True) if other.layer == call.layer):
                     trace(call.layer, written[call.output].copy())
         if (self.guarded[:GUARD] != guards[0]).any() or (self.guarded[-GUARD:] != guards[1]).any():
             raise IRError("a kernel wrote outside the arena")

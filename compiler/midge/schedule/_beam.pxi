@@ -76,7 +76,7 @@ cdef class Beam:
         return False
 
 
-def beam(Engine engine, begin, int64_t key, int width, report=None):
+def beam(Engine engine, begin, int64_t key, int width):
     """An order from a state and its key, the most alive at once but at least `key`; found with `width` states for each number of tasks."""
     cdef Beam found = Beam(engine, width)
     cdef uint16_t *p = <uint16_t *>calloc(2 * engine.chains + 2, sizeof(uint16_t))
@@ -84,8 +84,6 @@ def beam(Engine engine, begin, int64_t key, int width, report=None):
     cdef int done, at, best = -1
     found.add(p, max(key, alive), alive, 0, -1, CLOSURE)
     for done in range(engine.tasks + 1):
-        if report is not None and done % 64 == 0:
-            report(done * width, key)
         for at in range(done * width, done * width + found.held[done]):
             if found.expand(at, p, p + engine.chains + 1) and (best < 0 or found.nodes[at].key < found.nodes[best].key):
                 best = at

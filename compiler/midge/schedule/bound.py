@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from ortools.graph.python import max_flow
 
-from midge.schedule.tables import NEVER, Ints, Tables
+from midge.schedule.tables import NEVER, Tables
 
 
 @dataclass
@@ -96,7 +97,7 @@ def task_bound(graph: CutGraph, task: int, chain: int) -> int:
     return min(least, graph.cheapest(before | others, task) + added - int(tables.weight[new]))
 
 
-def lower_bound(tables: Tables, usage: Ints, known: int, cuts: int) -> tuple[int, bool]:
+def lower_bound(tables: Tables, usage: NDArray[np.int64], known: int, cuts: int) -> tuple[int, bool]:
     """(bound, whether every task was looked at). usage: what was in use at each task in some order, so that a task below the bound need not be cut.
 
     known: a bound to begin with. cuts: tasks looked at, at most; those with most in use first.

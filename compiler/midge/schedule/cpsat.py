@@ -8,9 +8,10 @@ import math
 import numpy as np
 
 from midge.schedule.lifetimes import Item
+from midge.schedule.tables import Ints
 
 
-def place_exactly(items: list[Item], target: int, unit: int, hint: np.ndarray, arena: int, effort: float) -> tuple[np.ndarray, int] | None:
+def place_exactly(items: list[Item], target: int, unit: int, hint: Ints, arena: int, effort: float) -> tuple[Ints, int] | None:
     """Addresses and arena below `arena`, at best `target`; None if none is found within `effort`, in deterministic seconds of CP-SAT.
 
     hint: addresses that take `arena` bytes. All sizes in bytes; addresses are sought in multiples of what divides all sizes, places and alignments.

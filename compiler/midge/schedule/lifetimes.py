@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from midge.schedule._first_fit import Conflicts
 from midge.schedule.problem import Problem, Task
-from midge.schedule.tables import groups_of
+from midge.schedule.tables import Ints, as_ints, groups_of
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,8 @@ def make_items(problem: Problem, order: list[int]) -> list[Item]:
     return items
 
 
-def conflicts_of(items: list[Item]) -> Conflicts:
-    """Every pair of rectangles of different items that are in use at once."""
+def conflicts_of(items: list[Item]) -> tuple[Ints, ...]:
+    """The arguments of _first_fit.Conflicts: every pair of rectangles of different items that are in use at once."""
     flat = np.array([(i, r.first, r.last, r.at, r.nbytes) for i, item in enumerate(items) for r in item.rects], np.int32).reshape(-1, 5)
     owner, first, last, at, nbytes = flat.T
     found = []
@@ -112,4 +111,4 @@ def conflicts_of(items: list[Item]) -> Conflicts:
     table = np.concatenate(found, axis=1) if found else np.zeros((4, 0), np.int32)
     begin = np.searchsorted(table[0], np.arange(len(items) + 1)).astype(np.int32)
     columns = [np.ascontiguousarray(column, np.int32) for column in table[1:]]
-    return Conflicts(begin, *columns, np.array([item.align for item in items], np.int32), np.array([item.span for item in items], np.int32))
+    return begin, *columns, as_ints([item.align for item in items]), as_ints([item.span for item in items])

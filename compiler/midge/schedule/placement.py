@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Addresses for the objects of an ordered problem: first fit in many orders, then those that stick out first, then a constraint solver."""
+"""Addresses for the items of an ordered problem: first fit in some orders, then in many, then what sticks out first, then a constraint solver."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from midge.schedule._first_fit import Conflicts
+from midge.schedule.cpsat import place_exactly
 from midge.schedule.lifetimes import Item, conflicts_of
+from midge.schedule.tables import Ints
 
 WORK = 60_000_000
 """Pairs looked at by first fit, about: so that the number of tries falls with the size of the problem."""
-SHUFFLES, SQUEAKS, PATIENCE = 300, 2000, 120
+LEAST_TRIES, SHUFFLES, SQUEAKS, PATIENCE = 100, 300, 2000, 120
+EFFORT = 0.04  # of the constraint solver, in its deterministic seconds
+MOST_EXACT = 1000  # items; with more the constraint solver gets nowhere
 NO_LIMIT = 2**31 - 1
 
 
@@ -22,20 +26,21 @@ NO_LIMIT = 2**31 - 1
 class Placed:
     """Addresses of the items, and the bytes that this takes."""
 
-    addresses: np.ndarray
+    addresses: Ints
     arena: int
 
 
 class Placer:
     """Tries on one set of items, the best of them kept."""
 
-    def __init__(self, items: list[Item], target: int, unit: int, seed: int = 0):
+    def __init__(self, items: list[Item], target: int, unit: int):
         self.items, self.target, self.unit = items, target, unit
-        self.conflicts: Conflicts = conflicts_of(items)
+        self.conflicts = Conflicts(*conflicts_of(items))
         self.best = Placed(np.zeros(len(items), np.int32), NO_LIMIT)
-        self.tries_left = max(60, WORK // (int(self.conflicts.pairs) + 50 * len(items) + 1))
-        self.random = random.Random(seed)
-        self.rigid = [i for i, item in enumerate(items) if len(item.objects) > 1 and len({at for _, at in item.objects}) > 1]
+        self.tries_left = max(LEAST_TRIES, WORK // (self.conflicts.pairs + 50 * len(items) + 1))
+        self.random = random.Random(0)
+        self.rigid = [i for i, item in enumerate(items) if len({at for _, at in item.objects}) > 1]
+        self.orders = [sorted(range(len(items)), key=key) for key in sort_keys(items)]
 
     @property
     def done(self) -> bool:
@@ -56,6 +61,30 @@ class Placer:
         if found.arena < self.best.arena:
             self.best = found
         return found
+
+    def quick(self) -> None:
+        """A few orders, each with the rigid items everywhere they may be."""
+        for order in self.orders:
+            for pins in self.all_pins():
+                for tight in (False, True):
+                    if self.done:
+                        return
+                    self.attempt(order, pins, tight)
+
+    def thorough(self) -> None:
+        """Orders near those, then what sticks out first."""
+        for order in shuffles(self):
+            if self.done:
+                break
+            self.attempt(order, self.random.choice(self.all_pins()), self.random.random() < 0.5)
+        squeak(self)
+
+    def exact(self) -> None:
+        """The constraint solver."""
+        if self.best.arena > self.target and len(self.items) <= MOST_EXACT:
+            found = place_exactly(self.items, self.target, self.unit, self.best.addresses, self.best.arena, EFFORT)
+            if found is not None and found[1] < self.best.arena:
+                self.best = Placed(*found)
 
     def all_pins(self) -> list[tuple[int, ...]]:
         """Where the rigid items may be put first."""
@@ -81,35 +110,17 @@ def sort_keys(items: list[Item]) -> list[Callable[[int], tuple[int, ...]]]:
     ]
 
 
-def place(items: list[Item], target: int, unit: int, seed: int = 0) -> Placed:
-    """The best placement found; stops at one of at most `target` bytes. Both are multiples of `unit`."""
-    placer = Placer(items, target, unit, seed)
-    orders = [sorted(range(len(items)), key=key) for key in sort_keys(items)]
-    for order in orders:
-        for pins in placer.all_pins():
-            for tight in (False, True):
-                if placer.done:
-                    return placer.best
-                placer.attempt(order, pins, tight)
-    for order in shuffles(placer, orders):
-        if placer.done:
-            return placer.best
-        placer.attempt(order, placer.random.choice(placer.all_pins()), placer.random.random() < 0.5)
-    squeak(placer, orders)
-    return placer.best
-
-
-def shuffles(placer: Placer, orders: list[list[int]]) -> Iterator[list[int]]:
+def shuffles(placer: Placer) -> Iterator[list[int]]:
     """Orders near the given ones."""
     for _ in range(SHUFFLES):
-        order, width = placer.random.choice(orders), placer.random.random() * 0.5 * len(placer.items)
+        order, width = placer.random.choice(placer.orders), placer.random.random() * 0.5 * len(placer.items)
         place_in = {item: at + placer.random.random() * placer.random.random() * width for at, item in enumerate(order)}
         yield sorted(order, key=place_in.__getitem__)
 
 
-def squeak(placer: Placer, orders: list[list[int]]) -> None:
+def squeak(placer: Placer) -> None:
     """Move what sticks out of the target forward in the order, again and again."""
-    count, stalled, turn = len(placer.items), 0, 0
+    count, orders, stalled, turn = len(placer.items), placer.orders, 0, 0
     rank = np.empty(count)
     rank[orders[0]] = np.arange(count)
     spans = np.array([item.span for item in placer.items])

@@ -87,11 +87,11 @@ class Planner:
         self.calls = list(program.calls)
 
     def plan(self, grains: Sequence[int], budget: int | None = None) -> Plan:
-        """Schedule with these grains; `budget` is an arena that is small enough."""
+        """Schedule with these grains; with `budget` only try whether they do with an arena of so many bytes."""
         calls = [split(call) if grain != WHOLE else call for call, grain in zip(self.calls, grains, strict=True)]
         trial = replace(self.program, calls=calls)
         rows = make_rows(trial, grains, stream=self.wish.stream, stateful=self.wish.stepwise)
-        return Plan(tuple(grains), tuple(calls), rows, solve(rows.problem, budget=budget, progress=self.progress))
+        return Plan(tuple(grains), tuple(calls), rows, solve(rows.problem, budget=budget, quick=budget is not None, progress=self.progress))
 
     def whole(self) -> Plan:
         """Operator by operator."""

@@ -6,8 +6,12 @@ alive from its first writer until its last reader has run. With S the tasks done
 
     m(S) = sum of nbytes over objects that S has written or that were there initially, and that a task outside S still reads or writes, or that are final
 
-and task t needs m(S) + (objects it is first to write, unless one takes the place of an object that dies) + scratch while it runs. m is submodular on
-the sets that chains and reads allow, which is what the search relies on (see search.py).
+and task t needs m(S) + (objects it is first to write, unless one takes the place of an object that dies) + scratch while it runs. Initial objects are
+all there before the first task, even those that nobody reads. m is submodular on the sets that chains and reads allow, which is what the search relies on
+(see search.py). Sizes are rounded up to the alignment that all addresses share (see tables.py).
+
+A task that only reads an object runs after every task of other chains that writes it. One that reads and writes it (an accumulator, a change in place)
+runs after every task of other chains that writes it without reading it. Within a chain, only its order counts.
 """
 
 from __future__ import annotations
@@ -17,7 +21,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Object:
-    """Bytes that live together. Objects of one `group` keep their distances: each lies at the group's address plus `at`."""
+    """Bytes that live together. Objects of one `group` keep their distances: each lies at the group's address plus `at`.
+
+    A group's address is a multiple of the largest `align` in it, and every `at` of its object's own: the rows of one tensor may have align 1, all but the
+    first. What a dead object of a group leaves may be used by others.
+    """
 
     nbytes: int
     align: int = 4

@@ -15,13 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from midge.schedule import _search
 from midge.schedule.bound import lower_bound
 from midge.schedule.tables import Tables
 
-NARROW, WIDE = 16, 64  # states for each number of tasks done
-CUTS = 1 << 30
+NARROW, WIDE, WIDEST = 16, 64, 256  # states for each number of tasks done
+CUTS = 2000  # tasks whose minimum cut is sought, at most
 Report = Callable[[int, int, int, int], None]
 """Told (states, cap, bound, best) now and then; sizes in bytes."""
 
@@ -48,6 +49,7 @@ class Searcher:
         self.tables, self.cap, self.report = tables, cap, report
         self.engine = _search.Engine(tables)
         self.start = [0] * tables.chains
+        self.beams: dict[tuple[int, int], tuple[list[int], int]] = {}  # by key and width
         self.floor = max(int(tables.weight[tables.initial > 0].sum()), int(tables.weight[tables.final > 0].sum()))
 
     def complete(self, order: list[int]) -> list[int]:
@@ -55,7 +57,7 @@ class Searcher:
         lengths = np.diff(self.tables.first) - np.bincount(np.asarray(order, np.int64), minlength=self.tables.chains)
         return order + np.repeat(np.arange(self.tables.chains), lengths).tolist()
 
-    def usage_by_task(self, order: list[int]) -> np.ndarray:
+    def usage_by_task(self, order: list[int]) -> NDArray[np.int64]:
         """What is in use at each task, by its number."""
         place = np.argsort(np.asarray(order), kind="stable")  # tasks of one chain stand in their order
         return np.asarray(self.engine.usage(self.start, order), np.int64)[place]
@@ -65,43 +67,51 @@ class Searcher:
         return None if report is None else lambda states, key: report(states, cap, max(bound, key) * unit, best * unit)
 
 
-def find_order(searcher: Searcher) -> Found:
-    """The order of least peak, or, if the cap on states is reached, a good one and a bound."""
-    engine, start = searcher.engine, searcher.start
-    order, _ = engine_beam(searcher, searcher.floor, NARROW)
-    peak = max(searcher.floor, max(engine.usage(start, order), default=0))
+def beam_order(searcher: Searcher, key: int, width: int) -> tuple[list[int], int]:
+    """(order, its peak) from a beam search that takes `key` to be free."""
+    if (key, width) not in searcher.beams:
+        order = searcher.complete(_search.beam(searcher.engine, searcher.start, key, width)[0])
+        searcher.beams[key, width] = order, max(searcher.floor, max(searcher.engine.usage(searcher.start, order), default=0))
+    return searcher.beams[key, width]
+
+
+def first_order(searcher: Searcher) -> Found:
+    """A quick order and the bound by cuts."""
+    order, peak = beam_order(searcher, searcher.floor, NARROW)
     bound, every = lower_bound(searcher.tables, searcher.usage_by_task(order), searcher.floor, CUTS)
-    notes = () if every else ("the bound is from a part of the tasks",)
-    if peak == bound:
-        return Found(order, peak, bound, 0, notes)
-    better, key, states, done = _search.best_first(engine, start, bound, peak, searcher.cap, searcher.told(bound, peak))
+    if peak > bound:
+        wider, wider_peak = beam_order(searcher, searcher.floor, WIDE)
+        order, peak = (wider, wider_peak) if wider_peak < peak else (order, peak)
+    return Found(order, peak, bound, 0, () if every else (f"the bound is from {CUTS} of {searcher.tables.tasks} tasks",))
+
+
+def best_order(searcher: Searcher, found: Found) -> Found:
+    """The order of least peak, or, if the cap on states is reached, a good one and a bound."""
+    engine, start, peak, bound = searcher.engine, searcher.start, found.peak, found.bound
+    if found.proven:
+        return found
+    better, key, states, every = _search.best_first(engine, start, bound, peak, searcher.cap, searcher.told(bound, peak))
     if better is not None:
         return Found(searcher.complete(better), key, key, states)
-    if done:
-        return Found(order, peak, peak, states)
+    if every:
+        return Found(found.order, peak, peak, states)
     bound = max(bound, key)
-    wide, _ = engine_beam(searcher, bound, WIDE)
-    wide_peak = max(engine.usage(start, wide))
-    order, peak = (wide, wide_peak) if wide_peak < peak else (order, peak)
-    return Found(order, peak, bound, states, (*notes, f"the search ended at {searcher.cap} states"))
-
-
-def engine_beam(searcher: Searcher, key: int, width: int) -> tuple[list[int], int]:
-    order, key = _search.beam(searcher.engine, searcher.start, key, width, None)
-    return searcher.complete(order), key
+    wide, wide_peak = min((beam_order(searcher, key, WIDEST) for key in (searcher.floor, bound)), key=lambda pair: pair[1])
+    order, peak = (wide, wide_peak) if wide_peak < peak else (found.order, peak)
+    return Found(order, peak, bound, states, (*found.notes, f"the search ended at {searcher.cap} states"))
 
 
 def shaped(searcher: Searcher, found: Found) -> list[int]:
     """An order of the same peak with little in use elsewhere: keep the path up to its bottleneck, solve again behind it."""
-    engine, state = searcher.engine, searcher.start[:]
+    engine, state, left = searcher.engine, searcher.start[:], searcher.cap
     order: list[int] = []
-    cap = max(1000, searcher.cap // 10)
     while True:
-        rest, _, _, _ = _search.best_first(engine, state, 0, found.peak + 1, cap)
+        rest, _, states, _ = _search.best_first(engine, state, 0, found.peak + 1, left)
+        left = max(1000, left - states // 4)
         if rest is None:
-            rest, key = _search.beam(engine, state, 0, NARROW)
+            rest, key = _search.beam(engine, state, 0, WIDE)
             if key > found.peak:
-                rest, _, _, _ = _search.best_first(engine, state, found.peak, found.peak + 1, cap)
+                rest, _, _, _ = _search.best_first(engine, state, found.peak, found.peak + 1, left)
             if rest is None:
                 return found.order
         if not rest:

@@ -21,6 +21,7 @@ from midge.schedule.problem import Problem, Task
 
 NEVER = 1 << 30
 """Position in a chain of something that it does not do."""
+LONGEST_CHAIN, MOST_WEIGHT = 0xFFFF, 2**30
 Ints = NDArray[np.int32]
 
 
@@ -96,6 +97,8 @@ def make_tables(problem: Problem) -> Tables:
         lazy=lazy_chains(problem, weight),
     )
     check_order_exists(tables)
+    if max((len(chain) for chain in problem.chains), default=0) > LONGEST_CHAIN or weight.sum(dtype=np.int64) > MOST_WEIGHT:
+        raise IRError(f"chains of more than {LONGEST_CHAIN} tasks, or objects of more than {MOST_WEIGHT} units together, are not offered")
     return tables
 
 
