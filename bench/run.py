@@ -18,6 +18,7 @@ from pathlib import Path
 
 from figures import BASELINES, RESULTS, Figure, changed_rows, merge_rows, read_figures, read_rows, write_rows
 from measure import LayerRow, ModelRow, Source, example_source, measure_model
+from published import compared_lines
 
 from midge.errors import MidgeError
 from midge.report.cycles import core_of
@@ -110,7 +111,9 @@ def print_models(target: str, rows: Sequence[ModelRow]) -> None:
         figures = (row.macs, row.instructions, ratio, row.estimated_cycles, row.arena, row.stack, row.code, row.weights, row.flash)
         lines.append((row.model, row.optimize, row.flags, *figures, row.exact))
     print_wide(make_wide(f"{target}: one run, instructions under QEMU; bytes", columns, lines))
-    print(f"estimated cycles, not measured: {core_of(target).assumptions}\n")
+    print(f"estimated cycles, not measured: {core_of(target).assumptions}")
+    known = compared_lines(target) or ["no published cycles of code that can be rebuilt are known for this core"]
+    print(f"this model against boards: {'; '.join(known)}\n")
 
 
 def print_layers(rows: Sequence[LayerRow]) -> None:

@@ -13,12 +13,12 @@ cdef extern from "winograd_dsp.h":
     void midge_winograd4_transform(const int8_t *const *, int32_t, int32_t *)
     void midge_winograd2_transform(const int8_t *const *, int32_t, int32_t *)
     void midge_winograd2_half_transform(const int8_t *const *, int32_t, int32_t *)
-    void midge_winograd4_gemm_s8(const int32_t *, const int32_t *, int8_t *const *, int32_t)
-    void midge_winograd4_gemm_s8_tflite(const int32_t *, const int32_t *, int8_t *const *, int32_t)
-    void midge_winograd2_gemm_s8(const int32_t *, const int32_t *, int8_t *const *, int32_t)
-    void midge_winograd2_gemm_s8_tflite(const int32_t *, const int32_t *, int8_t *const *, int32_t)
-    void midge_winograd2_half_gemm_s8(const int32_t *, const int32_t *, int8_t *const *, int32_t)
-    void midge_winograd2_half_gemm_s8_tflite(const int32_t *, const int32_t *, int8_t *const *, int32_t)
+    void midge_winograd4_gemm_s8(int32_t *, const int32_t *, int8_t *const *, int32_t)
+    void midge_winograd4_gemm_s8_tflite(int32_t *, const int32_t *, int8_t *const *, int32_t)
+    void midge_winograd2_gemm_s8(int32_t *, const int32_t *, int8_t *const *, int32_t)
+    void midge_winograd2_gemm_s8_tflite(int32_t *, const int32_t *, int8_t *const *, int32_t)
+    void midge_winograd2_half_gemm_s8(int32_t *, const int32_t *, int8_t *const *, int32_t)
+    void midge_winograd2_half_gemm_s8_tflite(int32_t *, const int32_t *, int8_t *const *, int32_t)
 
 
 cdef call4(Arguments a):

@@ -6,19 +6,20 @@
 #include "arch/dsp.h"
 #include "fixedpoint.h"
 
-/* Requantize twice the accumulator: see the stream in the header. */
-static inline int8_t gemm_requantize(int32_t acc2, const int32_t *constants, int rounding) {
-  int64_t product = (int64_t)acc2 * constants[0] + (rounding == MIDGE_ROUND_TWICE ? INT64_C(0x80000000) : 0);
+/* Requantize the accumulator times 2, or times 2^s if a total shift is given: see the stream in the header. */
+static inline int8_t gemm_requantize(int32_t acc, const int32_t *constants, int32_t total, int rounding) {
+  int twice = rounding == MIDGE_ROUND_TWICE && total == 0;
+  int64_t product = (int64_t)acc * constants[0] + (twice ? INT64_C(0x80000000) : 0);
   int32_t value = (int32_t)(product >> 32) + constants[1];
-  if (rounding == MIDGE_ROUND_TWICE) {
-    value += acc2 >> 31;
+  if (twice) {
+    value += acc >> 31;
   }
-  return (int8_t)midge_clamp(value >> constants[2], -128, 127);
+  return (int8_t)midge_clamp(value >> (total != 0 ? total : constants[2]), -128, 127);
 }
 
-/* Two accumulators of channel 0 and of channel 1, doubled, from packed weights; returns the weights' end. 256 * D1 + D0 is computed in one
- * sum, D0 in another, so D1 is their exact difference shifted. */
-static inline const int32_t *gemm_p8_block(int32_t acc[4], const int32_t *acts, const int32_t *stream, int32_t depth) {
+/* Two accumulators of channel 0 and of channel 1, scaled, from packed weights; returns the weights' end. 256 * D1 + D0 is computed in one
+ * sum, D0 in another, so 256 * D1 is their exact difference. */
+static inline const int32_t *gemm_p8_block(int32_t acc[4], const int32_t *acts, const int32_t *stream, int32_t depth, int32_t total) {
   int32_t both0 = acc[2], both1 = acc[3];
   for (int32_t k = 0; k < depth; k += 2, acts += 2, ++stream) {
     int32_t low = (int32_t)midge_sxtb16((uint32_t)*stream);
@@ -27,14 +28,15 @@ static inline const int32_t *gemm_p8_block(int32_t acc[4], const int32_t *acts, 
     both0 = midge_smlad(acts[0], *stream, both0);
     both1 = midge_smlad(acts[1], *stream, both1);
   }
-  acc[2] = (int32_t)((uint32_t)both0 - (uint32_t)acc[0]) >> 7;
-  acc[3] = (int32_t)((uint32_t)both1 - (uint32_t)acc[1]) >> 7;
-  acc[0] = (int32_t)((uint32_t)acc[0] << 1);
-  acc[1] = (int32_t)((uint32_t)acc[1] << 1);
+  int32_t up = total != 0 ? stream[2] : 1, down = total != 0 ? stream[5] : 7;
+  acc[2] = (int32_t)((uint32_t)both0 - (uint32_t)acc[0]) >> down;
+  acc[3] = (int32_t)((uint32_t)both1 - (uint32_t)acc[1]) >> down;
+  acc[0] = (int32_t)((uint32_t)acc[0] << up);
+  acc[1] = (int32_t)((uint32_t)acc[1] << up);
   return stream;
 }
 
-/* The same from int16 weights that are doubled already. */
+/* The same from int16 weights that are scaled already. */
 static inline const int32_t *gemm_i16_block(int32_t acc[4], const int32_t *acts, const int32_t *stream, int32_t depth) {
   for (int32_t k = 0; k < depth; k += 2, acts += 2, stream += 2) {
     acc[0] = midge_smlad(acts[0], stream[0], acc[0]);
@@ -46,15 +48,15 @@ static inline const int32_t *gemm_i16_block(int32_t acc[4], const int32_t *acts,
 }
 
 static inline void gemm(const int32_t *acts, const int32_t *stream, int8_t *first, int8_t *second, int packed, int rounding) {
-  const int32_t *end = stream + 2 + stream[0] / 4;
-  int32_t depth = stream[1];
-  for (stream += 2; stream != end; stream += 6, first += 2, second += 2) {
+  const int32_t *end = stream + 5 + stream[0] / 4;
+  int32_t depth = stream[1], step = stream[2], total = stream[3];
+  for (stream += 5; stream != end; stream += 6, first += 2 * step, second += 2 * step) {
     int32_t acc[4] = {stream[0], stream[1], stream[2], stream[3]};
-    stream = packed ? gemm_p8_block(acc, acts, stream + 4, depth) : gemm_i16_block(acc, acts, stream + 4, depth);
-    first[0] = gemm_requantize(acc[0], stream, rounding);
-    first[1] = gemm_requantize(acc[2], stream + 3, rounding);
-    second[0] = gemm_requantize(acc[1], stream, rounding);
-    second[1] = gemm_requantize(acc[3], stream + 3, rounding);
+    stream = packed ? gemm_p8_block(acc, acts, stream + 4, depth, total) : gemm_i16_block(acc, acts, stream + 4, depth);
+    first[0] = gemm_requantize(acc[0], stream, total, rounding);
+    first[step] = gemm_requantize(acc[2], stream + 3, total, rounding);
+    second[0] = gemm_requantize(acc[1], stream, total, rounding);
+    second[step] = gemm_requantize(acc[3], stream + 3, total, rounding);
   }
 }
 
@@ -144,74 +146,87 @@ static inline void conv2d_dsp_acts(const midge_conv2d_params *p, const midge_con
 }
 
 /* One pixel's outputs from where an odd number of channels was computed with one more. */
-static inline void conv2d_dsp_copy(int8_t *to, const int8_t *from, int32_t nbytes) {
-  for (const int8_t *end = from + nbytes; from != end;) {
-    *to++ = *from++;
+static inline void conv2d_dsp_copy(int8_t *to, const int8_t *from, int32_t channels, int32_t pitch) {
+  for (const int8_t *end = from + channels; from != end; to += pitch) {
+    *to = *from++;
   }
 }
 
-/* So many pairs of neighbouring pixels whose windows are whole, the first at `offset`. */
-static inline void conv2d_dsp_inside(const midge_conv2d_params *p, const midge_conv2d_dsp_constants *constants, const int8_t *const *rows, int32_t offset,
-                                     int8_t *out, int32_t pairs, int32_t *acts) {
+/* Where pixel x of an output row begins. */
+static inline int32_t conv2d_dsp_place(const midge_conv2d_params *p, int32_t pitch, int32_t x) {
+  if (pitch == 1) {
+    return x * p->out_channels;
+  }
+  return x < (p->out_width & ~3) ? (x & ~3) | (x & 1) << 1 | (x >> 1 & 1) : x;
+}
+
+/* Pairs of neighbouring pixels whose windows are whole, from x to `end`; in planar rows within whole fours. */
+static inline void conv2d_dsp_inside(const midge_conv2d_params *p, const midge_conv2d_dsp_constants *constants, const int8_t *const *rows, int8_t *out,
+                                     int32_t x, int32_t end, int32_t *acts) {
   const int32_t *stream = constants->stream;
-  int32_t channels = p->out_channels, step = p->stride * p->in_channels;
-  for (int8_t *end = out + 2 * pairs * channels; out != end; out += channels) {
+  int planar = stream[4] != 1;
+  int32_t step = p->stride * p->in_channels, offset = x * step - p->pad * p->in_channels, other = planar ? 2 : p->out_channels;
+  out += conv2d_dsp_place(p, stream[4], x);
+  for (; x < end; x += 2, offset += 2 * step) {
     constants->unpack(rows, rows, acts, offset, offset + step, p);
-    offset += 2 * step;
-    constants->gemm(acts, stream, out, out + channels);
-    out += channels;
+    constants->gemm(acts, stream, out, out + other);
+    out += planar ? 1 + (x & 2) : 2 * other;
   }
 }
 
 void midge_conv2d_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_dsp_constants *constants, int8_t *const *out_rows,
                          unsigned rows, void *scratch) {
+  const midge_conv2d_params *p = params;
   const int32_t *stream = constants->stream;
-  int32_t channels = params->out_channels, step = params->stride * params->in_channels, start = -params->pad * params->in_channels;
-  int32_t last = (params->in_width - params->kernel_width) * params->in_channels - step, borrowed = 0;
+  int32_t channels = p->out_channels, pitch = stream[4], step = p->stride * p->in_channels, start = -p->pad * p->in_channels;
+  int32_t whole = (p->in_width - p->kernel_width + p->pad) / p->stride, x = 0; /* the last pixel with a whole window */
   int32_t *acts = scratch;
-  for (; rows > 0; --rows, in_rows += params->kernel_height, ++out_rows) {
-    int32_t offset = start + borrowed * step;
-    int8_t *out = *out_rows + borrowed * channels;
-    for (int32_t left = params->out_width - borrowed, pairs = 0; left > 0; left -= 2 * pairs, offset += 2 * pairs * step, out += 2 * pairs * channels) {
+  for (; rows > 0; --rows, in_rows += p->kernel_height, ++out_rows) {
+    for (; x < p->out_width; x += 2) {
       int even = (channels & 1) == 0;
-      pairs = left / 2;
-      if (even && pairs > 0 && offset >= 0 && offset <= last) {
-        int32_t inside = (last - offset) / (2 * step) + 1;
-        pairs = pairs < inside ? pairs : inside;
-        conv2d_dsp_inside(params, constants, in_rows, offset, out, pairs, acts);
+      int32_t width = pitch == 1 ? p->out_width : p->out_width & ~3;
+      int32_t end = (whole < width ? whole : width - 1) - 1; /* the last pixel that begins a pair of them */
+      if (even && x <= end && x * p->stride >= p->pad && (pitch == 1 || (x & 1) == 0)) {
+        end = x + ((end - x) & ~1) + 2;
+        conv2d_dsp_inside(p, constants, in_rows, *out_rows, x, end, acts);
+        x = end - 2;
         continue;
       }
-      int8_t *other = out + channels, *spare = (int8_t *)(acts + stream[1]);
-      conv2d_dsp_pixel first = {in_rows, offset}, second = {in_rows, offset + step};
-      if (left == 1) {
-        conv2d_dsp_pixel below = {in_rows + params->kernel_height, start};
-        second = rows > 1 ? below : first;
-        other = rows > 1 ? out_rows[1] : out;
+      int8_t *out = *out_rows + conv2d_dsp_place(p, pitch, x), *other = out, *spare = (int8_t *)(acts + stream[1]);
+      conv2d_dsp_pixel first = {in_rows, start + x * step}, second = first;
+      if (x + 1 < p->out_width) {
+        second.offset += step;
+        other = *out_rows + conv2d_dsp_place(p, pitch, x + 1);
+      } else if (rows > 1) {
+        second.rows = in_rows + p->kernel_height;
+        second.offset = start;
+        other = out_rows[1];
       }
-      pairs = 1;
-      conv2d_dsp_acts(params, constants, first, second, acts);
+      conv2d_dsp_acts(p, constants, first, second, acts);
       constants->gemm(acts, stream, even ? out : spare, even ? other : spare + channels + 1);
       if (!even) {
-        conv2d_dsp_copy(out, spare, channels);
-        conv2d_dsp_copy(other, spare + channels + 1, channels);
+        conv2d_dsp_copy(out, spare, channels, pitch);
+        conv2d_dsp_copy(other, spare + channels + 1, channels, pitch);
       }
     }
-    borrowed = (params->out_width - borrowed) & 1;
+    x -= p->out_width;
   }
 }
 
+/* Runs of pixels of one row, or of rows that follow each other if not planar. */
 static inline void pointwise(const int8_t *in, const int32_t *stream, int8_t *out, int32_t pairs, int rounding) {
-  int32_t depth = stream[1], channels = stream[2];
+  int32_t depth = stream[1], channels = stream[2], pitch = stream[3], total = stream[4];
   for (int32_t pixel = 0; pixel < 2 * pairs; ++pixel, in += depth) {
-    const int32_t *walk = stream + 3;
-    for (int32_t c = 0; c < channels; ++c, walk += 3) {
+    const int32_t *walk = stream + 5;
+    int8_t *to = out + (pitch == 1 ? pixel * channels : (pixel & ~3) | (pixel & 1) << 1 | (pixel >> 1 & 1));
+    for (int32_t c = 0; c < channels; ++c, walk += total != 0 ? 2 : 3, to += pitch) {
       int32_t acc2 = *walk++;
       for (int32_t k = 0; k < depth; k += 4, walk += 2) {
         uint32_t word = midge_load32(in + k);
         acc2 = midge_smlad((int32_t)midge_sxtb16(word), walk[0], acc2);
         acc2 = midge_smlad((int32_t)midge_sxtb16_odd(word), walk[1], acc2);
       }
-      *out++ = gemm_requantize(acc2, walk, rounding);
+      *to = gemm_requantize(acc2, walk, total, rounding);
     }
   }
 }
@@ -222,9 +237,13 @@ void midge_pointwise_s8_tflite(const int8_t *in, const int32_t *stream, int8_t *
 
 void midge_pointwise_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_pointwise_dsp_constants *constants,
                             int8_t *const *out_rows, unsigned rows, void *scratch) {
-  int32_t width = params->out_width;
+  int32_t in_bytes = params->out_width * params->in_channels, out_bytes = params->out_width * params->out_channels;
   (void)scratch;
-  for (; rows > 0; --rows, ++in_rows, ++out_rows) {
+  for (unsigned run = 1; rows > 0; rows -= run, in_rows += run, out_rows += run, run = 1) {
+    int32_t width = params->out_width;
+    for (; constants->stream[3] == 1 && run < rows && in_rows[run] == in_rows[run - 1] + in_bytes && out_rows[run] == out_rows[run - 1] + out_bytes; ++run) {
+      width += params->out_width;
+    }
     constants->pointwise(*in_rows, constants->stream, *out_rows, width >> 1);
     if (width & 1) {
       constants->pointwise(*in_rows + (width - 2) * params->in_channels, constants->stream, *out_rows + (width - 2) * params->out_channels, 1);

@@ -10,13 +10,15 @@
 
 #include "conv2d.h"
 
-/* first[c] and second[c], the output of pixels 0 and 1, for all channels c of the stream; an even number of them.
+/* first[c * step] and second[c * step], the output of pixels 0 and 1, for all channels c of the stream; an even number of them.
  *
  * acts: for each 4 taps, in pairs of int16: taps 0, 2 of pixel 0, of pixel 1, taps 1, 3 of pixel 0, of pixel 1.
- * stream: { bytes after the header, depth }, then for each channel pair
+ * stream: { bytes after the header, depth, step, total, pitch }, then for each channel pair
  *   p8:  bias0 twice, 256 * bias1 + bias0 twice; for each 2 taps a pair of 256 * w1 + w0; multiplier0, C0, n0, multiplier1, C1, n1
  *   i16: 2 * bias0 twice, 2 * bias1 twice; for each 4 taps 2 * w0, 2 * w1 of taps 0, 2 and of taps 1, 3; likewise
- * with C = (zero_point << n) + 2^(n - 1) and n = -shift >= 1. The output is limited to int8 and nothing narrower. */
+ * with C = (zero_point << n) + 2^(n - 1) and n = -shift >= 1. If total is not 0, all channels are shifted by it after sums are scaled by 2^s,
+ * s = total + 1 - n, instead of 2: p8 has s0 and 8 - s1 for n0 and n1, i16 has scaled weights, and C = (zero_point << total) + 2^(total - 1), both
+ * roundings in one with 2^(s - 2) more. The output is limited to int8 and nothing narrower. */
 typedef void midge_gemm(const int32_t *acts, const int32_t *stream, int8_t *first, int8_t *second);
 
 void midge_gemm_p8_s8(const int32_t *acts, const int32_t *stream, int8_t *first, int8_t *second);
@@ -32,6 +34,8 @@ typedef void midge_unpack(const int8_t *const *first_rows, const int8_t *const *
 void midge_unpack_s8(const int8_t *const *first_rows, const int8_t *const *second_rows, int32_t *acts, int32_t first_offset, int32_t second_offset,
                      const midge_conv2d_params *params);
 
+/* The pitch of the stream is the bytes from a channel to the next in a row. Outputs are HWC if it is 1. Rows are planar if it is more, out_width: channel by
+ * channel, the pixels of each in fours in the order 0, 2, 1, 3, the last one to three as they are. The step is the pitch, or 1 if out_channels is odd. */
 typedef struct {
   const int32_t *stream;
   midge_gemm *gemm;
@@ -48,8 +52,8 @@ void midge_conv2d_dsp_s8(const midge_conv2d_params *params, const int8_t *const 
 
 /* Pairs of neighbouring pixels of a pointwise layer of four or eight input channels, 4-byte aligned: all output channels of each.
  *
- * stream: { bytes after the header, depth, out_channels }, then for each channel 2 * bias; for each 4 taps 2 * w of taps 0, 2 and of taps 1, 3;
- * multiplier, C, n as above. */
+ * stream: { bytes after the header, depth, out_channels, pitch, total }, then for each channel 2 * bias; for each 4 taps 2 * w of taps 0, 2 and of taps 1, 3;
+ * multiplier, C, n as above, scaled otherwise and without n if total is not 0. A pitch above 1, a multiple of four, makes planar rows. */
 typedef void midge_pointwise(const int8_t *in, const int32_t *stream, int8_t *out, int32_t pairs);
 
 void midge_pointwise_s8(const int8_t *in, const int32_t *stream, int8_t *out, int32_t pairs);
@@ -60,7 +64,8 @@ typedef struct {
   midge_pointwise *pointwise;
 } midge_pointwise_dsp_constants;
 
-/* Pointwise, of stride 1 without padding; rows of two pixels or more. The last pixel of an odd row is computed together with the one before it. */
+/* Pointwise, of stride 1 without padding; rows of two pixels or more. Rows that follow each other in memory are computed as one. The last pixel of an odd
+ * row is computed together with the one before it. */
 void midge_pointwise_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_pointwise_dsp_constants *constants,
                             int8_t *const *out_rows, unsigned rows, void *scratch);
 

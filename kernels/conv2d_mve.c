@@ -15,7 +15,7 @@ static inline void gemm_mve_pixel(const int8_t *x, const int32_t *stream, int8_t
     const int8_t *weights = (const int8_t *)(group + 8) + 16 * lane;
     const int32_t *constants = group + 8 + 4 * width * steps + lane;
     for (int32_t i = 0; i < steps; ++i, weights += 16 * width) {
-      const int8_t *taps = x + (i == 0 ? 0 : first - 16 + i * header[3]);
+      const int8_t *taps = x + (i == 0 ? 0 : first + 16 * (i - 1));
       for (int32_t k = 0; k < (i == 0 ? first : 16); ++k) {
         acc += taps[k] * weights[k];
       }
@@ -29,9 +29,8 @@ static inline void gemm_mve_pixel(const int8_t *x, const int32_t *stream, int8_t
 }
 
 static inline void gemm_mve(const int8_t *x, const int32_t *stream, int8_t *out, const midge_gemm_mve_params *run, int rounding) {
-  int32_t woven = stream[3] == 32, depth = 16 * stream[1];
   for (int32_t p = 0; p < run->count; ++p) {
-    gemm_mve_pixel(x + (woven ? (p & ~1) * depth + 16 * (p & 1) : p * run->x_step), stream, out + p * run->out_step, 4, rounding);
+    gemm_mve_pixel(x + p * run->x_step, stream, out + p * run->out_step, 4, rounding);
   }
 }
 
@@ -84,20 +83,6 @@ static inline void conv2d_mve_gather(const midge_conv2d_params *p, const int8_t 
   }
 }
 
-/* The taps of the pixels at x0 and x0 + stride, 16 bytes of each in turns. */
-static inline void conv2d_mve_weave(const midge_conv2d_params *p, const int8_t *const *in_rows, const int8_t *pad_row, int32_t x0, int8_t *to) {
-  int32_t channels = p->in_channels, width = p->in_width, stride = p->stride, dilation = p->dilation;
-  int32_t blocks = (int32_t)((uint32_t)channels / 16u), end = x0 + p->kernel_width * dilation;
-  const int8_t *const *end_rows = in_rows + p->kernel_height;
-  for (; in_rows != end_rows; ++in_rows) {
-    for (int32_t x = x0; x < end; x += dilation) {
-      const int8_t *first = x >= 0 && x < width ? *in_rows + x * channels : pad_row;
-      const int8_t *second = x + stride >= 0 && x + stride < width ? *in_rows + (x + stride) * channels : pad_row;
-      to = midge_interleave(to, first, second, blocks);
-    }
-  }
-}
-
 /* Pixels that are gathered before they are computed: what 1024 bytes hold, but 2 and no more than 8. */
 static inline int32_t conv2d_mve_batch(int32_t depth) { return depth > 256 ? 2 : depth > 128 ? 4 : 8; }
 
@@ -135,37 +120,128 @@ void midge_conv2d_mve_s8(const midge_conv2d_params *params, const int8_t *const 
   }
 }
 
-void midge_conv2d_woven_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_mve_constants *constants,
-                               int8_t *const *out_rows, unsigned rows, void *scratch) {
-  const midge_conv2d_params *p = params;
-  const int8_t *pad_row = constants->pad_row;
-  int32_t depth = 16 * constants->stream[1], batch = conv2d_mve_batch(depth), taps = p->kernel_height, stride = p->stride;
-  int32_t channels = p->in_channels, last = p->dilation == 1 ? p->in_width - p->kernel_width - stride : -1;
-  int32_t blocks = p->kernel_width * (int32_t)((uint32_t)channels / 16u);
-  for (unsigned row = 0; row < rows; ++row, in_rows += taps) {
-    for (int32_t x = 0; x < p->out_width;) {
-      midge_gemm_mve_params run = {depth, p->out_channels, conv2d_mve_count(&x, p->out_width, batch) & ~1};
-      int32_t x0 = x * stride - p->pad, end = x0 + run.count * stride;
-      int8_t *to = scratch;
-      for (; x0 != end; x0 += 2 * stride, to += 2 * depth) {
-        if (x0 < 0 || x0 > last) {
-          conv2d_mve_weave(p, in_rows, pad_row, x0, to);
-          continue;
-        }
-        int8_t *window = to;
-        int32_t first = x0 * channels, second = first + stride * channels;
-        for (const int8_t *const *in = in_rows, *const *in_end = in + taps; in != in_end; ++in) {
-          window = midge_interleave(window, *in + first, *in + second, blocks);
+/* The column of a pair that tap k of its first or second pixel is in. */
+static inline int32_t window_mve_column(const int32_t *header, int32_t k, int32_t second) {
+  int32_t column = 0;
+  while (header[12 + column] != k * header[9] + second * header[10]) {
+    ++column;
+  }
+  return column;
+}
+
+/* One channel of a pixel, `offset` bytes from where the table leads. */
+static inline int32_t window_mve_sum(const int8_t *const *table, const int32_t *header, const int8_t *weights, int32_t second, int32_t offset) {
+  int32_t rows = header[5], taps = header[6], together = header[8], acc = 0;
+  for (int32_t row = 0; row < rows; ++row, table += header[11]) {
+    for (int32_t block = 0; block < header[7]; block += together) {
+      for (int32_t k = 0; k < taps; ++k, weights += 64 * together) {
+        const int8_t *x = table[window_mve_column(header, k, second)] + offset + 16 * block;
+        for (int32_t i = 0; i < 16 * together; ++i) {
+          acc += x[i] * weights[i / 16 * 64 + i % 16];
         }
       }
+    }
+  }
+  return acc;
+}
+
+static inline void window_mve(const int8_t **table, const int32_t *stream, int8_t *out, const midge_window_mve_params *run, int rounding) {
+  int32_t steps = stream[5] * stream[6] * stream[7];
+  for (int32_t p = 0; p < 2 * run->count; ++p, out += run->out_step) {
+    const int32_t *group = stream + 17;
+    for (int32_t c = 0; c < stream[4]; ++c) {
+      int32_t lane = c & 3, acc = group[lane] + window_mve_sum(table, stream, (const int8_t *)(group + 8) + 16 * lane, p & 1, (p >> 1) * run->step);
+      const int32_t *constants = group + 8 + 16 * steps + lane;
+      out[c] = (int8_t)midge_clamp(midge_requantize(acc, constants[0], constants[4], rounding) + stream[1], stream[2], stream[3]);
+      group += lane == 3 ? 16 + 16 * steps : 0;
+    }
+  }
+}
+
+void midge_window_mve_s8(const int8_t **table, const int32_t *stream, int8_t *out, const midge_window_mve_params *run) {
+  window_mve(table, stream, out, run, MIDGE_ROUND_ONCE);
+}
+
+void midge_window_mve_s8_tflite(const int8_t **table, const int32_t *stream, int8_t *out, const midge_window_mve_params *run) {
+  window_mve(table, stream, out, run, MIDGE_ROUND_TWICE);
+}
+
+enum { WINDOW_MVE_ENTRIES = 20 };
+
+/* How many pairs from the one whose windows begin at x0 on have no column in the padding, `pairs` at most. */
+static inline int32_t window_mve_count(const midge_conv2d_params *p, int32_t x0, int32_t reach, int32_t pairs) {
+  int32_t room = p->in_width - 1 - reach - x0;
+  int32_t inside = x0 < 0 || room < 0 ? 0 : (int32_t)((uint32_t)room / (uint32_t)(2 * p->stride)) + 1;
+  return inside < pairs ? inside : pairs;
+}
+
+void midge_conv2d_window_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_window_mve_constants *constants,
+                                int8_t *const *out_rows, unsigned rows, void *scratch) {
+  const midge_conv2d_params *p = params;
+  const int32_t *stream = constants->stream, *places = stream + 12;
+  int32_t columns = stream[11], channels = p->in_channels, out_width = p->out_width;
+  (void)scratch;
+  for (unsigned row = 0; row < rows; ++row, in_rows += p->kernel_height) {
+    for (int32_t x = 0; x < out_width;) {
+      const int8_t *table[WINDOW_MVE_ENTRIES + 1], **entry = table;
+      x -= x == out_width - 1; /* the last of an odd number goes with the one before it, which is computed twice */
+      int32_t x0 = x * p->stride - p->pad, pairs = (out_width - x) >> 1;
+      midge_window_mve_params run = {window_mve_count(p, x0, places[columns - 1], pairs), p->out_channels, 2 * p->stride * channels};
+      for (const int8_t *const *in = in_rows, *const *end = in_rows + p->kernel_height; in != end; ++in) {
+        for (int32_t i = 0; i < columns; ++i) {
+          int32_t column = x0 + places[i];
+          *entry++ = column >= 0 && column < p->in_width ? *in + column * channels : constants->pad_row;
+        }
+      }
+      *entry = NULL;
+      midge_window_mve *routine = run.count > 0 ? constants->inner : constants->window;
+      run.count += run.count == 0;
+      routine(table, stream, out_rows[row] + x * p->out_channels, &run);
+      x += 2 * run.count;
+    }
+  }
+}
+
+/* Columns first .. first + columns - 1 of all rows, each one run of bytes. */
+static inline void conv2d_mve_columns(const midge_conv2d_params *p, const int8_t *const *in_rows, const midge_conv2d_columns_mve_constants *constants,
+                                      int32_t first, int32_t columns, int8_t *to) {
+  int32_t channels = p->in_channels, taps = p->kernel_height, pitch = taps * channels;
+  int32_t left = midge_clamp(-first, 0, columns), inside = midge_clamp(p->in_width - first, left, columns) - left, right = columns - left - inside;
+  int32_t each = (int32_t)(16u / (uint32_t)channels), step = each * channels, nbytes = inside * channels;
+  int32_t turns = nbytes > 16 ? (int32_t)((uint32_t)(nbytes - 17 + step) / (uint32_t)step) : 0, rest = nbytes - turns * step,
+          zero_point = constants->pad_row[0];
+  if (left > 0) {
+    to = midge_fill(to, (int8_t)zero_point, left * pitch);
+  }
+  if (right > 0) {
+    midge_fill(to + inside * pitch, (int8_t)zero_point, right * pitch);
+  }
+  int32_t offset = (first + left) * channels;
+  for (const int8_t *const *end = in_rows + taps; in_rows != end; ++in_rows, to += channels) {
+    midge_spread(to, *in_rows + offset, constants->places, step, each * pitch, turns, rest);
+  }
+}
+
+void midge_conv2d_columns_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_columns_mve_constants *constants,
+                                 int8_t *const *out_rows, unsigned rows, void *scratch) {
+  const midge_conv2d_params *p = params;
+  int32_t pitch = p->kernel_height * p->in_channels, stride = p->stride, spare = 272 - p->kernel_width * pitch, batch = 2;
+  if (spare > 0) {
+    batch = (int32_t)((uint32_t)spare / (uint32_t)(stride * pitch)) & ~1;
+    batch = batch < 2 ? 2 : batch;
+  }
+  for (unsigned row = 0; row < rows; ++row, in_rows += p->kernel_height) {
+    for (int32_t x = 0; x < p->out_width;) {
+      midge_gemm_mve_params run = {stride * pitch, p->out_channels, conv2d_mve_count(&x, p->out_width, batch)};
+      conv2d_mve_columns(p, in_rows, constants, x * stride - p->pad, (run.count - 1) * stride + p->kernel_width, scratch);
       constants->gemm(scratch, constants->stream, out_rows[row] + x * p->out_channels, &run);
       x += run.count;
     }
   }
 }
 
-void midge_dense_mve_s8_row(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_mve_constants *constants,
-                            int8_t *const *out_rows, unsigned rows, void *scratch) {
+void midge_conv2d_pixel_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_mve_constants *constants,
+                               int8_t *const *out_rows, unsigned rows, void *scratch) {
   const midge_conv2d_params *p = params;
   int in_place = p->kernel_height * p->kernel_width == 1 && p->pad == 0;
   for (unsigned row = 0; row < rows; ++row, in_rows += p->kernel_height) {

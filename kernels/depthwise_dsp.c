@@ -137,6 +137,53 @@ void midge_depthwise_dsp_s8(const midge_conv2d_params *params, const int8_t *con
   }
 }
 
+/* Sum of one output from column `left` on, without padding, scaled. */
+static inline int32_t depthwise_planar_sum(const int8_t *const *in_rows, int32_t channel, const int32_t *weights, int32_t left, int32_t width) {
+  uint32_t acc = 0;
+  for (int32_t ky = 0; ky < 3; ++ky, weights += 2) {
+    const int8_t *row = in_rows[ky] + channel * width;
+    const int32_t taps[3] = {midge_low16(weights[0]), midge_high16(weights[0]), midge_high16(weights[1])};
+    for (int32_t kx = 0; kx < 3; ++kx) {
+      int32_t x = left + kx;
+      if (x >= 0 && x < width) {
+        acc += (uint32_t)(taps[kx] * row[x < (width & ~3) ? (x & ~3) | (x & 1) << 1 | (x >> 1 & 1) : x]);
+      }
+    }
+  }
+  return (int32_t)acc;
+}
+
+static inline void depthwise_planar(const int8_t *const *in_rows, const int32_t *stream, int8_t *out, const midge_conv2d_params *p, int rounding) {
+  int32_t total = stream[1];
+  int twice = rounding == MIDGE_ROUND_TWICE && total == 0;
+  stream += 3;
+  for (int32_t channel = 0; channel < p->in_channels; ++channel, stream += total != 0 ? 11 : 12) {
+    for (int32_t x = 0; x < p->out_width; ++x) {
+      uint32_t bias = (uint32_t)stream[x == 0 ? 0 : x == p->out_width - 1 ? 2 : 1];
+      int32_t acc = (int32_t)(bias + (uint32_t)depthwise_planar_sum(in_rows, channel, stream + 3, x * p->stride - p->pad, p->in_width));
+      int64_t product = (int64_t)acc * stream[9] + (twice ? INT64_C(0x80000000) : 0);
+      int32_t value = (int32_t)(product >> 32) + stream[10] + (twice ? acc >> 31 : 0);
+      out[x * p->out_channels + channel] = (int8_t)midge_clamp(value >> (total != 0 ? total : stream[11]), -128, 127);
+    }
+  }
+}
+
+void midge_depthwise_planar_row_s8(const int8_t *const *in_rows, const int32_t *stream, int8_t *out, const midge_conv2d_params *params) {
+  depthwise_planar(in_rows, stream, out, params, MIDGE_ROUND_ONCE);
+}
+
+void midge_depthwise_planar_row_s8_tflite(const int8_t *const *in_rows, const int32_t *stream, int8_t *out, const midge_conv2d_params *params) {
+  depthwise_planar(in_rows, stream, out, params, MIDGE_ROUND_TWICE);
+}
+
+void midge_depthwise_planar_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_planar_constants *constants,
+                               int8_t *const *out_rows, unsigned rows, void *scratch) {
+  (void)scratch;
+  for (; rows > 0; --rows, in_rows += 3) {
+    constants->row(in_rows, constants->stream, *out_rows++, params);
+  }
+}
+
 /* Four channels of one pixel from `channel` on; returns where the stream goes on. */
 static inline const int32_t *depthwise_direct_four(const int8_t *const *taps, const int32_t *stream, int32_t count, int32_t channel, int32_t round, int8_t *out,
                                                    int rounding) {

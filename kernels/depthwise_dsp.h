@@ -55,6 +55,27 @@ typedef struct {
 void midge_depthwise_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_dsp_constants *constants,
                             int8_t *const *out_rows, unsigned rows, void *scratch);
 
+/* Windows 3x3 of planar rows, which hold channel by channel the pixels of each in fours in the order 0, 2, 1, 3, the last one to three as they are: one output
+ * row, HWC, from three input rows.
+ *
+ * stream: { bytes after the header, total, zero_point of the input << 16 }, then for each channel the biases of the first, of any, of the last output, for each
+ * kernel row w0, w1 and w1, w2, the multiplier, C, and n if total is 0. Biases and weights are scaled by 2^s. All channels are shifted by total, s = total + 1
+ * - n, C = (zero_point << total) + 2^(total - 1), both roundings in one with 2^(s - 2) more; if total is 0 by n = -shift >= 1, s = 1 and C = (zero_point << n)
+ * + 2^(n - 1). The output is limited to int8 and nothing narrower. */
+typedef void midge_depthwise_planar_row(const int8_t *const *in_rows, const int32_t *stream, int8_t *out, const midge_conv2d_params *params);
+
+void midge_depthwise_planar_row_s8(const int8_t *const *in_rows, const int32_t *stream, int8_t *out, const midge_conv2d_params *params);
+void midge_depthwise_planar_row_s8_tflite(const int8_t *const *in_rows, const int32_t *stream, int8_t *out, const midge_conv2d_params *params);
+
+typedef struct {
+  const int32_t *stream;
+  midge_depthwise_planar_row *row;
+} midge_depthwise_planar_constants;
+
+/* Kernel 3x3, dilation 1, stride 1 or 2, at most one pixel of padding on each side, one output channel for each input channel; two columns or more. */
+void midge_depthwise_planar_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_planar_constants *constants,
+                               int8_t *const *out_rows, unsigned rows, void *scratch);
+
 /* Any other window: one pixel, four channels at a time, from rows as they are. taps: where the pixel of each tap begins.
  *
  * stream: { taps, channels, 2 * zero_point + 1 of the output }, then for each four channels four biases, a word of four weights for each tap, and four times

@@ -44,7 +44,7 @@ void midge_taps_mve_s8_tflite(const int8_t *const *taps, const int32_t *stream, 
   taps_mve(taps, stream, out, run, MIDGE_ROUND_TWICE);
 }
 
-enum { DEPTHWISE_MVE_TAPS = 49 };
+enum { DEPTHWISE_MVE_TAPS = 9, DEPTHWISE_MVE_WIDE_TAPS = 25, DEPTHWISE_MVE_WIDEST_TAPS = 49, DEPTHWISE_MVE_NARROW_TAPS = 25 };
 
 /* Column k of a window: the taps that far into the rows, or, outside, the row of zero points wherever `offset` leads. */
 static inline void depthwise_mve_column(const midge_conv2d_params *p, const int8_t *const *in_rows, const int8_t **taps, int32_t k) {
@@ -63,10 +63,9 @@ static inline void depthwise_mve_pad(const midge_conv2d_params *p, const int8_t 
   }
 }
 
-/* One output row. Pixels whose taps are all inside are computed at once; `left` of them come before, which reach over the edge. */
+/* One output row; taps is room for as many. Pixels whose taps are all inside are computed at once; `left` of them come before, which reach over the edge. */
 static inline void depthwise_mve_line(const midge_conv2d_params *p, const int8_t *const *in_rows, const midge_depthwise_mve_constants *constants, int32_t left,
-                                      int32_t inside, int8_t *out) {
-  const int8_t *taps[DEPTHWISE_MVE_TAPS];
+                                      int32_t inside, const int8_t **taps, int8_t *out) {
   int32_t width = p->kernel_width, out_width = p->out_width, in_width = p->in_width, dilation = p->dilation, channels = p->in_channels;
   for (int32_t k = 0; k < width; ++k) {
     depthwise_mve_column(p, in_rows, taps, k);
@@ -95,16 +94,35 @@ static inline void depthwise_mve_line(const midge_conv2d_params *p, const int8_t
   }
 }
 
-void midge_depthwise_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_mve_constants *constants,
-                            int8_t *const *out_rows, unsigned rows, void *scratch) {
-  const midge_conv2d_params *p = params;
+static inline void depthwise_mve_rows(const midge_conv2d_params *p, const int8_t *const *in_rows, const midge_depthwise_mve_constants *constants,
+                                      const int8_t **taps, int8_t *const *out_rows, unsigned rows) {
   int32_t room = p->in_width - (p->kernel_width - 1) * p->dilation - 1 + p->pad; /* the last pixel whose taps are inside, times stride */
   int32_t left = (p->pad + p->stride - 1) / p->stride, inside = room < 0 ? 0 : room / p->stride + 1 - left;
   inside = inside < p->out_width - left ? inside : p->out_width - left;
-  (void)scratch;
   for (unsigned row = 0; row < rows; ++row, in_rows += p->kernel_height) {
-    depthwise_mve_line(p, in_rows, constants, left, inside, out_rows[row]);
+    depthwise_mve_line(p, in_rows, constants, left, inside, taps, out_rows[row]);
   }
+}
+
+void midge_depthwise_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_mve_constants *constants,
+                            int8_t *const *out_rows, unsigned rows, void *scratch) {
+  const int8_t *taps[DEPTHWISE_MVE_TAPS];
+  (void)scratch;
+  depthwise_mve_rows(params, in_rows, constants, taps, out_rows, rows);
+}
+
+void midge_depthwise_wide_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_mve_constants *constants,
+                                 int8_t *const *out_rows, unsigned rows, void *scratch) {
+  const int8_t *taps[DEPTHWISE_MVE_WIDE_TAPS];
+  (void)scratch;
+  depthwise_mve_rows(params, in_rows, constants, taps, out_rows, rows);
+}
+
+void midge_depthwise_widest_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_mve_constants *constants,
+                                   int8_t *const *out_rows, unsigned rows, void *scratch) {
+  const int8_t *taps[DEPTHWISE_MVE_WIDEST_TAPS];
+  (void)scratch;
+  depthwise_mve_rows(params, in_rows, constants, taps, out_rows, rows);
 }
 
 /* A row with its padding, at least 16 bytes beyond the reach of a window. */
@@ -130,7 +148,7 @@ void midge_depthwise_narrow_mve_s8(const midge_conv2d_params *params, const int8
   int32_t channels = p->in_channels, nbytes = p->out_width * channels, reach = (p->kernel_width - 1) * p->dilation;
   int32_t width = (nbytes < 16 ? 16 / channels : p->out_width) + reach;
   for (unsigned row = 0; row < rows; ++row, in_rows += p->kernel_height) {
-    const int8_t *taps[DEPTHWISE_MVE_TAPS], **tap = taps;
+    const int8_t *taps[DEPTHWISE_MVE_NARROW_TAPS], **tap = taps;
     int8_t *copy = scratch, last[16];
     for (int32_t ky = 0; ky < p->kernel_height; ++ky) {
       for (int32_t k = 0; k <= reach; k += p->dilation) {
@@ -147,5 +165,76 @@ void midge_depthwise_narrow_mve_s8(const midge_conv2d_params *params, const int8
       constants->taps(taps, constants->stream, last, &rest);
       memcpy(out_rows[row] + start, last, nbytes < 16 ? (size_t)nbytes : 16);
     }
+  }
+}
+
+enum { STRIP_MVE_FIRST = 4, STRIP_MVE_LAST = 5, STRIP_MVE_STRIP = 6, STRIP_MVE_POINTERS = 7, STRIP_MVE_WORDS = 8 * 4 };
+
+/* One channel; pixels are read from the rows, not from the strip. */
+static inline void strip_mve_channel(const int8_t *const *table, const int32_t *stream, const int32_t *entry, int32_t channel, int8_t *out,
+                                     const midge_strip_mve_params *run, int rounding) {
+  int32_t channels = stream[0], left = table[STRIP_MVE_FIRST] == table[STRIP_MVE_STRIP] ? 0 : 1;
+  int32_t inside = (int32_t)(table[STRIP_MVE_LAST] - table[STRIP_MVE_FIRST]) / 16 + 4;
+  const int8_t *weights = (const int8_t *)entry;
+  for (int32_t i = 0; i < (run->out_row != 0 ? 2 : 1) * run->columns; ++i) {
+    int32_t row = i < run->columns ? 0 : 1, x = i - row * run->columns, acc = entry[3];
+    for (int32_t k = 0; k < 9; ++k) {
+      int32_t kx = k / 3, ky = k % 3, column = x + kx - left;
+      acc += weights[4 * kx + ky] * (column < 0 || column >= inside ? stream[4] : table[row + ky][column * channels + channel]);
+    }
+    int32_t value = midge_requantize(acc, entry[4], entry[5], rounding) + stream[1];
+    out[row * run->out_row + x * channels + channel] = (int8_t)midge_clamp(value, stream[2], stream[3]);
+  }
+}
+
+static inline void strip_mve(const int8_t *const *table, const int32_t *stream, int8_t *out, const midge_strip_mve_params *run, int rounding) {
+  int32_t channels = stream[0];
+  const int32_t *entry = stream + 5;
+  for (int32_t block = 0; block < channels; block += 4) {
+    int32_t start = block < channels - 4 ? block : channels - 4;
+    for (int32_t i = 0; i < 4; ++i, entry += 6) {
+      strip_mve_channel(table, stream, entry, start + i, out, run, rounding);
+    }
+  }
+}
+
+void midge_strip_mve_s8(const int8_t **table, const int32_t *stream, int8_t *out, const midge_strip_mve_params *run) {
+  strip_mve(table, stream, out, run, MIDGE_ROUND_ONCE);
+}
+
+void midge_strip_mve_s8_tflite(const int8_t **table, const int32_t *stream, int8_t *out, const midge_strip_mve_params *run) {
+  strip_mve(table, stream, out, run, MIDGE_ROUND_TWICE);
+}
+
+/* Two output rows if `second` is not NULL, from the input rows `in`, `in_end` the last of them. */
+static inline void depthwise_mve_strips(const midge_conv2d_params *p, const int8_t *const *in, const int8_t *in_end,
+                                        const midge_depthwise_strip_mve_constants *constants, int8_t *out, const int8_t *second) {
+  int32_t words[STRIP_MVE_WORDS], channels = p->in_channels, out_width = p->out_width, columns = out_width < 6 ? out_width : 6;
+  int8_t zero_point = constants->pad_row[0], *strip = (int8_t *)words;
+  midge_strip_mve_params run = {0, second != NULL ? (int32_t)((uintptr_t)second - (uintptr_t)out) : 0, columns};
+  for (int32_t x = 0; x < out_width; x += columns) {
+    x = x < out_width - columns ? x : out_width - columns;
+    int32_t first = x - p->pad, end = first + columns + 2, width = p->in_width;
+    int8_t *to = strip;
+    if (first < 0) {
+      to = midge_fill(strip, zero_point, 16);
+      first = 0;
+    }
+    int32_t inside = (end < width ? end : width) - first, start = first * channels;
+    if (end > width) {
+      midge_fill(to + 16 * inside, zero_point, 16);
+    }
+    const int8_t *table[STRIP_MVE_POINTERS] = {in[0] + start, in[1] + start, in[2] + start, in_end + start, to, to + 16 * (inside - 4), strip};
+    run.between = (inside - 4) * channels;
+    constants->strip(table, constants->stream, out + x * channels, &run);
+  }
+}
+
+void midge_depthwise_strip_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_strip_mve_constants *constants,
+                                  int8_t *const *out_rows, unsigned rows, void *scratch) {
+  (void)scratch;
+  for (unsigned row = 0; row < rows; row += 2, in_rows += 6, out_rows += 2) {
+    int two = row + 1 < rows;
+    depthwise_mve_strips(params, in_rows, in_rows[two ? 5 : 2], constants, out_rows[0], two ? out_rows[1] : NULL);
   }
 }

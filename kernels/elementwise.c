@@ -4,7 +4,7 @@
 #include "arch/dsp.h"
 #include "fixedpoint.h"
 
-enum { ELEMENTWISE_ADD, ELEMENTWISE_SUB, ELEMENTWISE_MUL };
+enum { ELEMENTWISE_ADD, ELEMENTWISE_SUB, ELEMENTWISE_MUL, ELEMENTWISE_PRODUCT };
 
 /* value / 2^(32 + shift) rounded to nearest, ties to even: the high word plus a test of what is dropped. 0 <= shift <= 30. */
 static inline int32_t elementwise_round_even(int64_t value, int32_t shift) {
@@ -20,8 +20,18 @@ static inline int32_t elementwise_scale_twice(int32_t value, int32_t multiplier,
   return midge_shift_right_half_away(midge_high_mul(value, multiplier), -shift);
 }
 
+/* The upper word of a product with a multiplier, rounded: SMMULR. */
+static inline int32_t elementwise_upper(int32_t value, int32_t multiplier) { return (int32_t)(((int64_t)value * multiplier + INT64_C(0x80000000)) >> 32); }
+
 /* a and b without their zero points; the result without that of the output. */
 static inline int32_t elementwise_binary(const midge_binary_params *p, int32_t a, int32_t b, int operation, int rounding) {
+  if (operation == ELEMENTWISE_PRODUCT && rounding == MIDGE_ROUND_ONCE) {
+    return elementwise_upper(a * b, p->multiplier);
+  }
+  if (operation == ELEMENTWISE_PRODUCT) { /* halves away from zero: 1 less of negative products before the second rounding */
+    int32_t upper = elementwise_upper(2 * a * b, p->multiplier) + (a * b >> 31);
+    return (upper + (int32_t)(1u << (-p->shift - 1))) >> -p->shift;
+  }
   if (operation == ELEMENTWISE_MUL && rounding == MIDGE_ROUND_ONCE) {
     int32_t left = p->shift >= 0 ? p->shift + 1 : 0;
     return elementwise_round_even((int64_t)(a * b * (1 << left)) * p->multiplier, left - p->shift - 1);
@@ -104,6 +114,20 @@ void midge_mul_s8_tflite(const midge_binary_params *params, const int8_t *const 
   elementwise_binary_rows(params, in_rows, out_rows, rows, ELEMENTWISE_MUL, MIDGE_ROUND_TWICE);
 }
 
+void midge_product_s8(const midge_binary_params *params, const int8_t *const *in_rows, const void *constants, int8_t *const *out_rows, unsigned rows,
+                      void *scratch) {
+  (void)constants;
+  (void)scratch;
+  elementwise_binary_rows(params, in_rows, out_rows, rows, ELEMENTWISE_PRODUCT, MIDGE_ROUND_ONCE);
+}
+
+void midge_product_s8_tflite(const midge_binary_params *params, const int8_t *const *in_rows, const void *constants, int8_t *const *out_rows, unsigned rows,
+                             void *scratch) {
+  (void)constants;
+  (void)scratch;
+  elementwise_binary_rows(params, in_rows, out_rows, rows, ELEMENTWISE_PRODUCT, MIDGE_ROUND_TWICE);
+}
+
 void midge_table_s8(const midge_table_params *params, const int8_t *const *in_rows, const midge_table_constants *constants, int8_t *const *out_rows,
                     unsigned rows, void *scratch) {
   const int8_t *middle = constants->table + 128;
@@ -141,6 +165,37 @@ void midge_terms_clamped_s8(const midge_terms_params *params, const int8_t *cons
                             unsigned rows, void *scratch) {
   (void)scratch;
   elementwise_terms(constants, in_rows, out_rows, rows, params->count, 1, params->act_min, params->act_max);
+}
+
+/* Rows; the parameters are a copy, as above. A sum with a half added that has no lower bits was a tie: its upper part is one too far if odd. */
+static inline void elementwise_dyadic(const midge_dyadic_params p, const int8_t *const *in_rows, int8_t *const *out_rows, unsigned rows, int clamped) {
+  int32_t offset = p.offset + (int32_t)(1u << (p.shift - 1)), mask = (int32_t)((1u << p.shift) - 1u);
+  for (unsigned row = 0; row < rows; ++row, in_rows += 2) {
+    const int8_t *a = in_rows[0], *b = in_rows[1];
+    int8_t *out = out_rows[row];
+    for (const int8_t *end = a + p.count; a != end;) {
+      int32_t sum = *a++ * p.a_factor + *b++ * p.b_factor + offset, value = sum >> p.shift;
+      if ((sum & mask) == 0) {
+        value &= ~1;
+      }
+      value += p.zero_point;
+      *out++ = (int8_t)(clamped ? midge_clamp(value, p.act_min, p.act_max) : midge_saturate8(value));
+    }
+  }
+}
+
+void midge_dyadic_s8(const midge_dyadic_params *params, const int8_t *const *in_rows, const void *constants, int8_t *const *out_rows, unsigned rows,
+                     void *scratch) {
+  (void)constants;
+  (void)scratch;
+  elementwise_dyadic(*params, in_rows, out_rows, rows, 0);
+}
+
+void midge_dyadic_clamped_s8(const midge_dyadic_params *params, const int8_t *const *in_rows, const void *constants, int8_t *const *out_rows, unsigned rows,
+                             void *scratch) {
+  (void)constants;
+  (void)scratch;
+  elementwise_dyadic(*params, in_rows, out_rows, rows, 1);
 }
 
 /* in without its zero point; the result without that of the output. */

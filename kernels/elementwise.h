@@ -4,6 +4,7 @@
  *   add   out[x, c] = clamp(s_a * (a[x, c] - z_a) + s_b * (b[x, c] - z_b))   in units of the output's scale; sub and mul likewise
  *   table out[i] = table[in[i] + 128]                                        any function of one element
  *   terms out[i] = clamp((a_terms[a[i]] + b_terms[b[i]]) >> 20)              add and sub of two tensors
+ *   dyadic out[i] = clamp(round((a[i] * a_factor + b[i] * b_factor + offset) / 2^shift) + z), ties to even
  *   prelu out[x, c] = in[x, c] < z ? slope[c] * (in[x, c] - z) : in[x, c] - z */
 #ifndef MIDGE_ELEMENTWISE_H
 #define MIDGE_ELEMENTWISE_H
@@ -54,6 +55,17 @@ typedef struct {
   const int32_t *b_terms;
 } midge_terms_constants;
 
+typedef struct {
+  int32_t count;    /* elements */
+  int32_t a_factor; /* below 2^21, as b_factor, so that no sum overflows */
+  int32_t b_factor;
+  int32_t offset;
+  int32_t shift;    /* 1 or more */
+  int32_t zero_point;
+  int32_t act_min;
+  int32_t act_max;
+} midge_dyadic_params;
+
 /* Rounding once: factors in units of 2^-32 after `shift` bits to the left. Rounding twice: in-z is scaled by identity_multiplier and identity_shift,
  * the product of in-z and the integer slope by multiplier and shift. */
 typedef struct {
@@ -85,11 +97,23 @@ void midge_mul_s8(const midge_binary_params *params, const int8_t *const *in_row
 void midge_mul_s8_tflite(const midge_binary_params *params, const int8_t *const *in_rows, const void *constants, int8_t *const *out_rows, unsigned rows,
                          void *scratch);
 
+/* mul where no half is exact, its multiplier in units of 2^-32 (rounding once), or where the shift is to the right (rounding twice). */
+void midge_product_s8(const midge_binary_params *params, const int8_t *const *in_rows, const void *constants, int8_t *const *out_rows, unsigned rows,
+                      void *scratch);
+void midge_product_s8_tflite(const midge_binary_params *params, const int8_t *const *in_rows, const void *constants, int8_t *const *out_rows, unsigned rows,
+                             void *scratch);
+
 /* in_rows: the row of a, then the row of b, for each output row. The first takes act_min and act_max for -128 and 127. */
 void midge_terms_s8(const midge_terms_params *params, const int8_t *const *in_rows, const midge_terms_constants *constants, int8_t *const *out_rows,
                     unsigned rows, void *scratch);
 void midge_terms_clamped_s8(const midge_terms_params *params, const int8_t *const *in_rows, const midge_terms_constants *constants, int8_t *const *out_rows,
                             unsigned rows, void *scratch);
+
+/* in_rows: the row of a, then the row of b, for each output row. The first takes act_min and act_max for -128 and 127. */
+void midge_dyadic_s8(const midge_dyadic_params *params, const int8_t *const *in_rows, const void *constants, int8_t *const *out_rows, unsigned rows,
+                     void *scratch);
+void midge_dyadic_clamped_s8(const midge_dyadic_params *params, const int8_t *const *in_rows, const void *constants, int8_t *const *out_rows, unsigned rows,
+                             void *scratch);
 
 /* in_rows: one row for each output row. */
 void midge_table_s8(const midge_table_params *params, const int8_t *const *in_rows, const midge_table_constants *constants, int8_t *const *out_rows,

@@ -2,6 +2,7 @@
 #include "pool.h"
 
 #include "fixedpoint.h"
+#include "pool_window.h"
 
 enum { POOL_HALF_EVEN, POOL_HALF_AWAY, POOL_TWICE };
 
@@ -17,8 +18,16 @@ static inline int32_t pool_quotient(int32_t sum, int32_t multiplier, int32_t shi
   }
   int32_t total = 31 - shift, slack = sum < 0 ? -sum : sum;
   int64_t value = (int64_t)sum * multiplier + ((int64_t)1 << (total - 1)) + slack;
-  int32_t quotient = (int32_t)(value >> total);
-  if ((value & (((int64_t)1 << total) - 1)) > 2 * (int64_t)slack) {
+  int32_t high = (int32_t)(value >> 32), rest, quotient;
+  if (total >= 32) { /* most pools: 64-bit shifts by a variable are slow */
+    quotient = high >> (total - 32);
+    rest = high & (int32_t)((1u << (total - 32)) - 1u);
+  } else {
+    quotient = (int32_t)(value >> total);
+    value &= ((int64_t)1 << total) - 1;
+    rest = 0;
+  }
+  if (rest != 0 || (uint32_t)(value & 0xffffffff) > 2u * (uint32_t)slack) {
     return quotient;
   }
   return quotient - (rounding == POOL_HALF_EVEN ? quotient & 1 : quotient <= 0);
@@ -61,42 +70,26 @@ static inline void pool_store(const midge_pool_params *p, const midge_pool_const
   }
 }
 
-static inline int32_t pool_max(int32_t a, int32_t b) { return a > b ? a : b; }
-
-static inline int32_t pool_min(int32_t a, int32_t b) { return a < b ? a : b; }
-
-/* One output pixel whose leftmost tap is input pixel x0, from the `height` real rows of its window; count_y rows count. */
-static inline void average_pixel(const midge_pool_params *p, const int8_t *const *in_rows, int32_t height, int32_t count_y, const midge_pool_constants *c,
-                                 int8_t *out, int32_t x0, int rounding) {
-  int32_t x1 = x0 + p->kernel_width;
-  int32_t first = pool_max(x0, 0), taps = pool_min(x1, p->in_width) - first;
-  int32_t count_x = pool_min(x1, p->in_width + p->count_right) - pool_max(x0, -p->count_left);
-  int32_t start = p->counted_value * count_x * count_y - p->input_zero_point * taps * height;
+static inline void average_pixel(const midge_pool_params *p, const int8_t *const *in_rows, const midge_pool_constants *c, int8_t *out, const pool_window *w,
+                                 int rounding) {
   for (int32_t channel = 0; channel < p->channels; channel += 4) {
-    int32_t sum[4] = {start, start, start, start};
+    int32_t sum[4] = {w->start, w->start, w->start, w->start};
     int32_t count = pool_min(p->channels - channel, 4);
-    for (int32_t ky = 0; ky < height; ++ky) {
-      pool_add(sum, in_rows[ky] + first * p->channels + channel, p->channels, taps, count);
+    for (int32_t ky = 0; ky < w->height; ++ky) {
+      pool_add(sum, in_rows[ky] + w->first * p->channels + channel, p->channels, w->taps, count);
     }
-    pool_store(p, c, out + channel, sum, count_x * count_y - p->count_min, count, rounding);
+    pool_store(p, c, out + channel, sum, w->entry, count, rounding);
   }
 }
 
 static inline void average_rows(const midge_pool_params *p, const int8_t *const *in_rows, const midge_pool_constants *c, int8_t *const *out_rows, unsigned rows,
                                 int rounding) {
+  pool_window window;
   for (unsigned row = 0; row < rows; ++row, in_rows += p->kernel_height) {
-    int32_t above = 0, below = 0;
-    while (above < p->kernel_height && in_rows[above] == c->pad_row) {
-      ++above;
-    }
-    while (above + below < p->kernel_height && in_rows[p->kernel_height - 1 - below] == c->pad_row) {
-      ++below;
-    }
-    int32_t height = p->kernel_height - above - below;
-    int32_t count_y = height + pool_min(above, p->count_top) + pool_min(below, p->count_bottom);
-    int8_t *out = out_rows[row];
-    for (int32_t x = 0; x < p->out_width; ++x, out += p->channels) {
-      average_pixel(p, in_rows + above, height, count_y, c, out, x * p->stride - p->pad, rounding);
+    int32_t above = pool_window_rows(p, in_rows, c, &window);
+    for (int32_t x = 0; x < p->out_width; ++x) {
+      pool_window_columns(p, x, &window);
+      average_pixel(p, in_rows + above, c, out_rows[row] + x * p->channels, &window, rounding);
     }
   }
 }

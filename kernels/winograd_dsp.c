@@ -19,6 +19,11 @@ static inline int32_t winograd_size(int form) { return form == MIDGE_WINOGRAD4 ?
 
 static inline int32_t winograd_step(int form) { return form == MIDGE_WINOGRAD2 ? 2 : 4; }
 
+/* Input columns of two tiles, and words of the work space before v. */
+static inline int32_t winograd_columns(int form) { return winograd_step(form) + winograd_size(form); }
+
+static inline int32_t winograd_room(int form) { return 2 * winograd_columns(form) * (1 + winograd_size(form)); }
+
 /* Where row i of a transformed tile is kept, and row i of an input tile among the pixels of a column: in the order 1, 2... size - 2, 0, size - 1, or 2, 0, 1,
  * 4, 3. */
 static inline int32_t winograd_slot(int32_t i, int form) {
@@ -72,45 +77,45 @@ static inline void winograd_back(const uint32_t m[6], uint32_t out[4], int form)
   out[3] = m[1] - m[2] + 2 * (m[3] - m[4]) + m[5];
 }
 
-/* One channel of one tile, in the order of v. */
-static inline void winograd_place(const int8_t *const *pixels, int32_t channel, int32_t transformed[36], int form) {
-  int32_t size = winograd_size(form), rows[6][6], d[6], out[6];
+/* One channel of one tile, whose columns have these places, in the order of v. */
+static inline void winograd_place(const int8_t *const *rows, const int32_t *places, int32_t channel, int32_t transformed[36], int form) {
+  int32_t size = winograd_size(form), lines[6][6], d[6], out[6];
   for (int32_t x = 0; x < size; ++x) {
     for (int32_t y = 0; y < size; ++y) {
-      d[y] = pixels[x * size + winograd_slot(y, form)][channel] + 128;
+      d[y] = rows[places[2 * x] + winograd_slot(y, form)][places[2 * x + 1] + channel] + 128;
     }
     winograd_forward(d, out, form);
     for (int32_t i = 0; i < size; ++i) {
-      rows[i][x] = out[i];
+      lines[i][x] = out[i];
     }
   }
   for (int32_t i = 0; i < size; ++i) {
-    winograd_forward(rows[i], out, form);
+    winograd_forward(lines[i], out, form);
     for (int32_t j = 0; j < size; ++j) {
       transformed[j * size + winograd_slot(i, form)] = out[j];
     }
   }
 }
 
-static inline void winograd_transform(const int8_t *const *pixels, int32_t channels, int32_t *v, int form) {
-  int32_t low[36], high[36], places = winograd_size(form) * winograd_size(form);
+static inline void winograd_transform(const int8_t *const *rows, int32_t channels, int32_t *work, int form) {
+  int32_t low[36], high[36], places = winograd_size(form) * winograd_size(form), *v = work + winograd_room(form);
   for (int32_t k = 0; k < channels; ++k) {
-    const int8_t *const *first = pixels + k % 2 * winograd_step(form) * winograd_size(form);
+    const int32_t *tile = work + k % 2 * winograd_step(form) * 2;
     int32_t channel = k / 4 * 4 + k % 4 / 2;
-    winograd_place(first, channel, low, form);
-    winograd_place(first, channel + 2, high, form);
+    winograd_place(rows, tile, channel, low, form);
+    winograd_place(rows, tile, channel + 2, high, form);
     for (int32_t i = 0; i < places; ++i) {
       v[i * channels + k] = (int32_t)(((uint32_t)low[i] & 0xffffu) | (uint32_t)high[i] << 16);
     }
   }
 }
 
-void midge_winograd4_transform(const int8_t *const *pixels, int32_t channels, int32_t *v) { winograd_transform(pixels, channels, v, MIDGE_WINOGRAD4); }
+void midge_winograd4_transform(const int8_t *const *rows, int32_t channels, int32_t *work) { winograd_transform(rows, channels, work, MIDGE_WINOGRAD4); }
 
-void midge_winograd2_transform(const int8_t *const *pixels, int32_t channels, int32_t *v) { winograd_transform(pixels, channels, v, MIDGE_WINOGRAD2); }
+void midge_winograd2_transform(const int8_t *const *rows, int32_t channels, int32_t *work) { winograd_transform(rows, channels, work, MIDGE_WINOGRAD2); }
 
-void midge_winograd2_half_transform(const int8_t *const *pixels, int32_t channels, int32_t *v) {
-  winograd_transform(pixels, channels, v, MIDGE_WINOGRAD2_HALF);
+void midge_winograd2_half_transform(const int8_t *const *rows, int32_t channels, int32_t *work) {
+  winograd_transform(rows, channels, work, MIDGE_WINOGRAD2_HALF);
 }
 
 /* The sum over channels at one place of the transformed tile: for channel 0 of both tiles, then for channel 1. */
@@ -152,8 +157,8 @@ static inline void winograd_finish(uint32_t columns[6][4], const int32_t *consta
   }
 }
 
-static inline void winograd_gemm(const int32_t *v, const int32_t *stream, int8_t *const *out_rows, int32_t out_step, int form, int rounding) {
-  const int32_t *end = stream + 2 + stream[0] / 4;
+static inline void winograd_gemm(const int32_t *work, const int32_t *stream, int8_t *const *out_rows, int32_t out_step, int form, int rounding) {
+  const int32_t *end = stream + 2 + stream[0] / 4, *v = work + winograd_room(form);
   int32_t channels = stream[1], size = winograd_size(form);
   stream += 2;
   for (int32_t c = 0; stream != end; c += 2) {
@@ -180,28 +185,28 @@ static inline void winograd_gemm(const int32_t *v, const int32_t *stream, int8_t
   }
 }
 
-void midge_winograd4_gemm_s8(const int32_t *v, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
-  winograd_gemm(v, stream, out_rows, out_step, MIDGE_WINOGRAD4, MIDGE_ROUND_ONCE);
+void midge_winograd4_gemm_s8(int32_t *work, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
+  winograd_gemm(work, stream, out_rows, out_step, MIDGE_WINOGRAD4, MIDGE_ROUND_ONCE);
 }
 
-void midge_winograd4_gemm_s8_tflite(const int32_t *v, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
-  winograd_gemm(v, stream, out_rows, out_step, MIDGE_WINOGRAD4, MIDGE_ROUND_TWICE);
+void midge_winograd4_gemm_s8_tflite(int32_t *work, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
+  winograd_gemm(work, stream, out_rows, out_step, MIDGE_WINOGRAD4, MIDGE_ROUND_TWICE);
 }
 
-void midge_winograd2_gemm_s8(const int32_t *v, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
-  winograd_gemm(v, stream, out_rows, out_step, MIDGE_WINOGRAD2, MIDGE_ROUND_ONCE);
+void midge_winograd2_gemm_s8(int32_t *work, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
+  winograd_gemm(work, stream, out_rows, out_step, MIDGE_WINOGRAD2, MIDGE_ROUND_ONCE);
 }
 
-void midge_winograd2_gemm_s8_tflite(const int32_t *v, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
-  winograd_gemm(v, stream, out_rows, out_step, MIDGE_WINOGRAD2, MIDGE_ROUND_TWICE);
+void midge_winograd2_gemm_s8_tflite(int32_t *work, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
+  winograd_gemm(work, stream, out_rows, out_step, MIDGE_WINOGRAD2, MIDGE_ROUND_TWICE);
 }
 
-void midge_winograd2_half_gemm_s8(const int32_t *v, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
-  winograd_gemm(v, stream, out_rows, out_step, MIDGE_WINOGRAD2_HALF, MIDGE_ROUND_ONCE);
+void midge_winograd2_half_gemm_s8(int32_t *work, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
+  winograd_gemm(work, stream, out_rows, out_step, MIDGE_WINOGRAD2_HALF, MIDGE_ROUND_ONCE);
 }
 
-void midge_winograd2_half_gemm_s8_tflite(const int32_t *v, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
-  winograd_gemm(v, stream, out_rows, out_step, MIDGE_WINOGRAD2_HALF, MIDGE_ROUND_TWICE);
+void midge_winograd2_half_gemm_s8_tflite(int32_t *work, const int32_t *stream, int8_t *const *out_rows, int32_t out_step) {
+  winograd_gemm(work, stream, out_rows, out_step, MIDGE_WINOGRAD2_HALF, MIDGE_ROUND_TWICE);
 }
 
 /* A pixel with as many channels as v has, zeros behind its own. */
@@ -211,38 +216,31 @@ static inline void winograd_copy(const int8_t *from, int32_t in_channels, int32_
   }
 }
 
-/* The input of two tiles from pixel x0 on, transformed. Where channels do not come in fours, the word at a pixel's end holds bytes of the next pixel,
- * which have weights of 0; the last pixel of a row is copied, there may be nothing behind it. */
-static inline void winograd_input(const midge_conv2d_params *p, const midge_winograd_constants *k, const int8_t *const *rows, int32_t x0, int32_t *v,
-                                  int8_t *copies, int form) {
-  const int8_t *pixels[60];
-  int32_t size = winograd_size(form), count = winograd_step(form) + size, channels = k->stream[1];
-  int32_t begin = x0 < 0 ? -x0 : 0, end = p->in_width - x0 < count ? p->in_width - x0 : count;
-  for (int32_t y = 0; y < size; ++y) {
-    const int8_t **to = pixels + y, *from = rows[y] + (x0 + begin) * p->in_channels;
-    int32_t x = 0;
-    for (; x < begin; ++x, to += size) {
-      *to = k->pad_row;
-    }
-    for (; x < end; ++x, to += size, from += p->in_channels) {
-      *to = from;
-    }
-    if (channels != p->in_channels && end > begin && x0 + end == p->in_width) {
-      winograd_copy(to[-size], p->in_channels, channels, copies + y * channels);
-      to[-size] = copies + y * channels;
-    }
-    for (; x < count; ++x, to += size) {
-      *to = k->pad_row;
-    }
-  }
-  k->transform(pixels, channels, v);
-}
-
-/* Rows of input from taps of output rows, in the order of slots; a row that no output needs repeats the last one. */
-static inline void winograd_rows(const int8_t *const *in_rows, int32_t rows, int32_t stride, const int8_t **found, int form) {
-  for (int32_t i = 0; i < winograd_size(form); ++i) {
+/* Rows of input from taps of output rows, in the order of slots; a row that no output needs repeats the last one. Behind them, as many times, what stands
+ * for pixels outside; behind these, room for a column of pixels in `channels` channels, if the input has less. */
+static inline void winograd_rows(const int8_t *const *in_rows, int32_t rows, int32_t stride, const int8_t *outside, const int8_t *copies, int32_t channels,
+                                 const int8_t **found, int form) {
+  int32_t size = winograd_size(form);
+  for (int32_t i = 0; i < size; ++i) {
     int32_t y = i < 3 ? 0 : (i - 3 + stride) / stride;
     found[winograd_slot(i, form)] = y < rows ? in_rows[3 * y + i - y * stride] : in_rows[3 * rows - 1];
+    found[size + i] = outside;
+    found[2 * size + i] = copies + i * channels;
+  }
+}
+
+/* Places of the columns of two tiles from pixel x0 on. Where channels do not come in fours, the word at a pixel's end holds bytes of the next pixel,
+ * which have weights of 0; the last pixel of a row is copied, there may be nothing behind it. */
+static inline void winograd_places(const midge_conv2d_params *p, int32_t x0, int32_t channels, const int8_t *const *rows, int8_t *copies, int32_t *places,
+                                   int form) {
+  int32_t size = winograd_size(form);
+  for (int32_t x = x0; x < x0 + winograd_columns(form); ++x, places += 2) {
+    int inside = x >= 0 && x < p->in_width, copied = x == p->in_width - 1 && channels != p->in_channels;
+    places[0] = copied ? 2 * size : inside ? 0 : size;
+    places[1] = inside && !copied ? x * p->in_channels : 0;
+    for (int32_t y = 0; copied && y < size; ++y) {
+      winograd_copy(rows[y] + x * p->in_channels, p->in_channels, channels, copies + y * channels);
+    }
   }
 }
 
@@ -250,19 +248,20 @@ static inline void winograd_rows(const int8_t *const *in_rows, int32_t rows, int
  * written last. Narrow rows and odd channels are written apart and copied. */
 static inline void winograd(const midge_conv2d_params *p, const int8_t *const *in_rows, const midge_winograd_constants *k, int8_t *const *out_rows,
                             int32_t rows, void *scratch, int form) {
-  const int8_t *taps[6];
+  const int8_t *taps[18];
   int8_t *outs[4];
   int32_t tile = winograd_tile(form), size = winograd_size(form), channels = p->out_channels, even = channels + (channels & 1), width = 2 * tile;
-  int32_t pixels = p->out_width < width ? p->out_width : width;
+  int32_t pixels = p->out_width < width ? p->out_width : width, inputs = k->stream[1];
   int apart = even != channels || p->out_width < width;
-  int8_t *spare = (int8_t *)scratch + 4 * size * size * k->stream[1], *copies = spare + (apart ? width * tile * even : 0);
-  winograd_rows(in_rows, rows, p->stride, taps, form);
+  int8_t *spare = (int8_t *)scratch + 4 * (winograd_room(form) + size * size * inputs), *copies = spare + (apart ? width * tile * even : 0);
+  winograd_rows(in_rows, rows, p->stride, k->pad_row, copies, inputs, taps, form);
   for (int32_t next = 0; next < p->out_width; next += width) {
     int32_t x = next + pixels <= p->out_width ? next : p->out_width - pixels;
     for (int32_t y = 0; y < tile; ++y) {
       outs[y] = apart ? spare + y * width * even : out_rows[y < rows ? y : 0] + x * channels;
     }
-    winograd_input(p, k, taps, x * p->stride - p->pad, scratch, copies, form);
+    winograd_places(p, x * p->stride - p->pad, inputs, taps, copies, scratch, form);
+    k->transform(taps, inputs, scratch);
     k->gemm(scratch, k->stream, outs, apart ? even : channels);
     for (int32_t y = 0; apart && y < rows; ++y) {
       for (int32_t i = 0; i < pixels; ++i) {

@@ -16,8 +16,10 @@ sys.path.append(str(ROOT / "bench"))
 import executed
 import figures as files
 import measure
+import published
 import run as bench
 
+from midge.errors import MidgeError
 from midge.run.qemu import run_qemu
 
 ROW = measure.ModelRow("cortex-m4", "kws", "speed", "-O2", "tflite", 10, 1000, 1500, 64, 32, 900, 300, 1200, "golden")
@@ -129,3 +131,37 @@ def test_committed_results_are_exact() -> None:
     rows = files.read_rows(bench.MODELS_CSV, measure.ModelRow)
     assert rows == sorted(rows, key=lambda row: row.key) and rows
     assert {row.exact for row in rows} <= {"golden", "reference"}
+
+
+def test_published_cycles_and_their_estimates() -> None:
+    """Every figure was compared with an estimate, which is within 10 % of it; what is printed says so."""
+    figures, rows = files.read_rows(published.DATA, published.Published), files.read_rows(published.MEASURED_CSV, published.Compared)
+    assert [(f.target, f.board, f.cycles) for f in figures] == [(row.target, row.board, row.cycles) for row in rows]
+    assert all(row.instructions < row.estimated_cycles and abs(row.estimated_cycles / row.cycles - 1) < 0.1 for row in rows)
+    assert published.compared_lines("cortex-m55") == []
+    line = published.Compared("cortex-m4", "AES-128 block (X)", "a board", 1000, 700, 1015).text
+    assert line == "AES-128 block (X) on a board: 1,015 cycles estimated, 1,000 measured (+1.5%)"
+
+
+LOOP = """\
+.syntax unified
+.thumb
+.global loop
+.type loop, %function
+loop:
+1: ldr r2, [r0]
+subs r3, #1
+bne 1b
+bx lr
+"""
+
+
+@needs_arm
+def test_published_code_is_counted(tmp_path: Path) -> None:
+    """Ten rounds of a load of 2 cycles, 1 for the count, 2 for the branch taken, with a call around them; other code than the published is refused."""
+    (tmp_path / "loop.S").write_text(LOOP, "utf-8")
+    row = published.Published("cortex-m4", "loop.S", "1", 8, 50, "a board", "here")
+    found = published.compare(row, tmp_path)
+    assert 30 < found.instructions - 1 < 45 and 49 < found.estimated_cycles < 75
+    with pytest.raises(MidgeError, match="8 bytes of code, the published figure is of 20"):
+        published.compare(replace(row, nbytes=20), tmp_path)

@@ -72,7 +72,7 @@ def test_layers_it_does_not_serve_say_why():
     clamped, _ = convolution(rng, Conv2D(low=0.0, high=3.0), (1, 1, 1, 16), (1, 1), 4, "onnx", False)
     padded, _ = convolution(rng, Conv2D(pads=(1, 1, 1, 1)), (1, 1, 1, 16), (3, 3), 4, "onnx", False)
     several, _ = convolution(rng, Conv2D(), (1, 2, 1, 16), (1, 1), 4, "onnx", False)
-    for graph, reason in ((clamped, "clamped to"), (padded, "the window is not whole"), (several, "2 pixels")):
+    for graph, reason in ((padded, "the window is not whole"), (several, "2 pixels")):
         call = program_of(graph, "cortex-m4").calls[0]
         assert call.kernel.symbol != KERNEL
         assert any(line.startswith("dense_dsp_s8: ") and reason in line for line in call.refused)

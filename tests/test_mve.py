@@ -25,6 +25,18 @@ from midge.run.qemu import run_qemu
 from midge.run.reference import run_reference
 
 TARGET = "cortex-m55"
+KINDS = (
+    "pointwise",
+    "conv2d",
+    "conv2d_columns",
+    "conv2d_window",
+    "conv2d_pixel",
+    "depthwise",
+    "depthwise_wide",
+    "depthwise_widest",
+    "depthwise_narrow",
+    "depthwise_strip",
+)
 CHANNELS = (1, 3, 4, 8, 11, 16, 20, 32, 37, 48, 64)
 
 
@@ -95,15 +107,26 @@ def test_assembly_equals_twins(numerics, target, tmp_path):
     for channels in (5, 8, 16, 31, 32, 64, 100, 200, 300):  # pointwise: all ways to read a depth, odd numbers of pixels, dense
         cases.append(convolution(rng, Conv2D(), (1, 3, 3, channels), (1, 1), 6, numerics))
         cases.append(convolution(rng, Conv2D(), (1, 1, 1, channels), (1, 1), 13, numerics))
-    for channels in (16, 48, 64):  # woven windows, with and without a loop
-        cases.append(convolution(rng, Conv2D(pads=(1, 1, 1, 1)), (1, 3, 7, channels), (3, 3), 8, numerics))
     for channels in (2, 4, 8):  # several pixels a vector
-        cases.append(convolution(rng, Conv2D(pads=(1, 1, 1, 1), groups=channels), (1, 4, 13, channels), (3, 3), channels, numerics))
-    for kernel in ((10, 1), (5, 5)):  # more taps than core registers
+        cases.append(convolution(rng, Conv2D(pads=(1, 1, 1, 1), groups=channels), (1, 4, 13, channels), (3, 2), channels, numerics))
+    for kernel in ((10, 1), (5, 5), (7, 7)):  # more taps than core registers
         for channels in (15, 16, 40):
             cases.append(convolution(rng, Conv2D(pads=(0, 1, 0, 1), groups=channels), (1, 11, 6, channels), kernel, channels, numerics))
+    for width in (2, 3, 4, 5, 7, 12):  # strips: all ways to lay blocks on a row, an odd row left over, both ways to read pixels
+        cases += [convolution(rng, Conv2D(pads=(1, 1, 1, 1), groups=c), (1, int(rng.integers(1, 6)), width, c), (3, 3), c, numerics) for c in (8, 21, 24)]
+    for channels, stride, dilation in (
+        (16, 1, 1),
+        (32, 2, 1),
+        (48, 2, 1),
+        (64, 1, 1),
+        (32, 1, 2),
+    ):  # windows in place: written out, row by row, with five columns
+        op = Conv2D((1, stride), (1, dilation), (1, 1, 1, 1))
+        cases += [convolution(rng, op, (1, 3, width, channels), (3, 3) if dilation == 1 else (3, 2), 8, numerics) for width in (5, 14)]
+    for channels, kernel, stride in ((1, (10, 4), 2), (3, (3, 3), 2), (3, (3, 3), 1), (7, (2, 5), 1)):  # columns of taps, in more than one run
+        cases.append(convolution(rng, Conv2D((1, stride), pads=(1, 1, 1, 1)), (1, 11, 67, channels), kernel, 8, numerics))
     taken = assert_assembly_matches(cases, target, tmp_path)
-    assert taken == {f"midge_{name}_mve_s8" for name in ("pointwise", "conv2d", "conv2d_woven", "depthwise", "depthwise_narrow")} | {"midge_dense_mve_s8_row"}
+    assert taken == {f"midge_{name}_mve_s8" for name in KINDS}
 
 
 @settings(max_examples=300, deadline=None)
@@ -151,7 +174,7 @@ def test_lanes_undo_two_widenings():
 def test_every_tap_has_one_place(depth, mode):
     taps = Taps(depth, mode)
     arranged = taps.arrange(np.arange(depth)[None] + 1)[0]
-    read = [0 if step == 0 else taps.first - 16 + step * taps.advance for step in range(taps.steps)]
+    read = [0 if step == 0 else taps.first - 16 + step * 16 for step in range(taps.steps)]
     for step, start in enumerate(read):
         count = taps.first if step == 0 else 16
         assert arranged[step, :count].tolist() == list(range(start + 1, start + count + 1))

@@ -14,7 +14,8 @@ from midge.ir import DType, Op, Quant, TensorType
 from midge.ops.dense import Dense
 from midge.ops.fixed_functions import fixed_exp, reciprocal
 from midge.ops.mean import Mean
-from midge.ops.pool import AveragePool, MaxPool, quotient
+from midge.ops.pool import AveragePool, MaxPool
+from midge.ops.pool_numbers import quotient
 from midge.ops.softmax import Softmax
 
 # ---- Hypothesis: kernels equal references ----

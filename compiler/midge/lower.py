@@ -10,7 +10,7 @@ import midge.ops  # noqa: F401  (registers every operator)
 from midge.costs import Costs, Shape, load_code_sizes
 from midge.errors import IRError, Unsupported
 from midge.ir import Graph, TensorType
-from midge.ops.lowering import Lowering, Variant
+from midge.ops.lowering import SPENDING, Lowering, Variant
 from midge.program import Port, Program, Routine
 from midge.select import Candidate, select
 from midge.targets import Target
@@ -43,7 +43,7 @@ def lower(graph: Graph, target: Target, name: str, digest: str, choice: Choice |
     spending = choice.optimize == "balanced" and choice.saved > 0
     if spending or choice.flash is not None:
         stored = sum(_stored(offered.taken, offered.geometry) for offered in ctx.options.values()) + choice.saved if spending else None
-        wide = replace(choice, optimize="speed") if spending else choice
+        wide = replace(choice, optimize=SPENDING) if spending else choice
         ctx = _lower(graph, target, name, digest, wide, {})
         ctx = _lower(graph, target, name, digest, wide, within(ctx, choice.flash, stored, load_code_sizes(target.name)))
         ctx.program.optimize = choice.optimize

@@ -15,6 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+import numpy as np
+
 from midge.errors import IRError
 from midge.ir import Array, DType, TensorType
 
@@ -72,7 +74,7 @@ class Window:
 
 @dataclass
 class Buffer:
-    """One tensor in the arena: `rows` rows of `row_nbytes`. The scheduler says where each row lies, and in which steps the tensor is alive
+    """One tensor in the arena: `rows` rows of `row_nbytes`, HWC, or `planar`: see planar_order. The scheduler says where each row lies, and in which steps the tensor is alive
     (-1 is before the run). A row that is never written or read has offset -1."""
 
     name: str
@@ -82,6 +84,7 @@ class Buffer:
     align: int = 4
     offsets: tuple[int, ...] = ()
     live: tuple[int, int] = (0, 0)
+    planar: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -100,6 +103,21 @@ class Buffer:
     def put(self, offset: int) -> None:
         """Place all rows one after the other from `offset` on."""
         self.offsets = tuple(offset + row * self.row_nbytes for row in range(self.rows))
+
+    def hwc(self, data: Array) -> Array:
+        """The bytes of the buffer as HWC."""
+        if not self.planar:
+            return data
+        _, width, channels = self.type.hwc
+        return np.ascontiguousarray(data.reshape(self.rows, -1)[:, planar_order(width, channels)]).reshape(-1)
+
+
+def planar_order(width: int, channels: int) -> Array:
+    """Where in a planar row the bytes of an HWC row are. A planar row holds channel by channel the pixels of each, in fours in the order 0, 2, 1, 3, the
+    last one to three as they are."""
+    x = np.arange(width)
+    place = np.where(x < width // 4 * 4, (x & ~3) | (x & 1) << 1 | (x >> 1 & 1), x)
+    return np.asarray((np.arange(channels)[None] * width + place[:, None]).reshape(-1))
 
 
 @dataclass(frozen=True)

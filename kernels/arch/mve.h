@@ -165,28 +165,33 @@ static inline void midge_gather(int8_t *to, const int8_t *const *rows, int32_t c
 }
 #endif
 
-/* Copy `blocks` blocks of 16 bytes from `first` and from `second` in turns; `to` is 4-byte aligned. Returns the end of `to`. */
+/* Copy runs of bytes to where they belong: byte i of 16 goes to to[places[i]]. `turns` times 16 bytes are copied, from then moves on by `step` and to by
+ * `jump`; `rest` bytes, 16 or fewer, are copied after them. */
 #if MIDGE_HAVE_MVE
-static inline int8_t *midge_interleave(int8_t *to, const int8_t *first, const int8_t *second, int32_t blocks) {
+static inline void midge_spread(int8_t *to, const int8_t *from, const uint8_t *places, int32_t step, int32_t jump, int32_t turns, int32_t rest) {
   __asm__ volatile(
-      "wls lr, %3, 2f\n"
-      "1: vldrb.u8 q0, [%1], #16\n"
-      "vldrb.u8 q1, [%2], #16\n"
-      "vstmia %0!, {d0-d3}\n"
+      "vldrb.u8 q1, [%[places]]\n"
+      "wls lr, %[turns], 2f\n"
+      "1: vldrb.u8 q0, [%[from]]\n"
+      "vstrb.8 q0, [%[to], q1]\n"
+      "add %[from], %[from], %[step]\n"
+      "add %[to], %[to], %[jump]\n"
       "le lr, 1b\n"
-      "2:"
-      : "+r"(to), "+r"(first), "+r"(second)
-      : "r"(blocks)
+      "2: vctp.8 %[rest]\n"
+      "vpstt\n"
+      "vldrbt.u8 q0, [%[from]]\n"
+      "vstrbt.8 q0, [%[to], q1]"
+      : [to] "+r"(to), [from] "+r"(from)
+      : [places] "r"(places), [step] "r"(step), [jump] "r"(jump), [turns] "r"(turns), [rest] "r"(rest)
       : "q0", "q1", "lr", "memory");
-  return to;
 }
 #else
-static inline int8_t *midge_interleave(int8_t *to, const int8_t *first, const int8_t *second, int32_t blocks) {
-  for (; blocks > 0; --blocks, to += 32, first += 16, second += 16) {
-    memcpy(to, first, 16);
-    memcpy(to + 16, second, 16);
+static inline void midge_spread(int8_t *to, const int8_t *from, const uint8_t *places, int32_t step, int32_t jump, int32_t turns, int32_t rest) {
+  for (; turns >= 0; --turns, from += step, to += jump) {
+    for (int32_t i = 0; i < (turns > 0 ? 16 : rest); ++i) {
+      to[places[i]] = from[i];
+    }
   }
-  return to;
 }
 #endif
 

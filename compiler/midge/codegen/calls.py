@@ -120,7 +120,8 @@ class CallWriter:
 
     def _hook(self, row: str, where: str, nbytes: str = "") -> list[str]:
         """What a tracer is told of a row; a layer that runs at once tells it as a whole."""
-        return [f"MIDGE_HOOK_END({self.call.layer}, {row}, {where}, {nbytes or self.call.row_nbytes});"] if self.stepped else []
+        shown = self.stepped and self.call.output == self.program.layers[self.call.layer].buffer
+        return [f"MIDGE_HOOK_END({self.call.layer}, {row}, {where}, {nbytes or self.call.row_nbytes});"] if shown else []
 
     def _blocks(self) -> list[str]:
         """Several output rows a call: pointers are gathered row by row, then the kernel runs once for the block."""

@@ -124,6 +124,7 @@ def _layers(program: Program) -> list[dict[str, Any]]:
                 "buffer": layer.buffer,
                 "offset": buffer.offset,
                 "nbytes": buffer.nbytes,
+                "planar": buffer.planar,
                 "text": layer.text,
             }
         )

@@ -77,11 +77,11 @@ def _statements(program: Program, stepped: dict[int, int]) -> list[str]:
                 lines += [f"  for (int32_t i = 0; i < {len(steps)}; ++i) {{", f"    {_one_step(program, steps)}", "  }"]
             looped = True
         else:
-            buffer = program.buffer(call.output)
+            buffer, shown = program.buffer(call.output), program.layers[call.layer].buffer
             lines += [
                 f"  MIDGE_HOOK_BEGIN({call.layer});",
                 f"  {function_name(program, step.call)}(base);",
-                f"  MIDGE_HOOK_END({call.layer}, 0, {place('base', buffer.offset)}, {buffer.nbytes});",
+                f"  MIDGE_HOOK_END({call.layer}, 0, {place('base', buffer.offset)}, {buffer.nbytes if buffer.name == shown else 0});",
             ]
     return lines
 

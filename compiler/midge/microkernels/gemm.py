@@ -20,7 +20,8 @@ from midge.program import Routine
 
 UNROLLED = 24  # groups of four taps in a loop body, at most
 LADDERS = (16, 24)  # groups of four taps that a routine spells out, of which lesser depths run the last ones
-STACK = 56  # nine registers and five words
+TOTAL = 12  # the shift that all channels of a layer share where scaled accumulators allow it
+STACK = 64  # nine registers and seven words
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,39 @@ class Gemm:
             return "the output's zero point, shifted, does not fit beside the accumulator"
         return ""
 
+    def suits(self, total: int, numerics: str) -> bool:
+        """Whether sums scaled by 2**s, s = total + 1 + shift for each channel, leave a shift of `total` to all channels, exactly.
+
+        Double rounding, floor((floor(acc * m / 2**31 + 1/2) + 2**(n - 1)) / 2**n), is a single division whose constant has both halves. Of negative
+        sums it takes 1 before the division, which only matters if the output may be negative.
+        """
+        twice = numerics == "tflite"
+        gemm = self.sharing(total, numerics)
+        scale = total + 1 + gemm.shift.astype(np.int64)
+        reach = np.abs(gemm.bias) + 128 * np.abs(gemm.weights.astype(np.int64)).sum(1)
+        least = 2 if twice else 1  # so that half a unit of the first rounding is a whole number
+        return bool((not twice or self.zero_point == -128) and (scale >= least).all() and (scale <= 8).all() and (reach << scale < 1 << 31).all())
+
+    def sharing(self, total: int, numerics: str) -> Gemm:
+        """The same outputs, channels without weights shifted as suits `total` best: their value times a power of two is their bias."""
+        n, constant = total - 7, ~self.weights.any(1)
+        value = np.clip(requantize(self.bias, self.multiplier, self.shift, numerics), -128 - self.zero_point, 127 - self.zero_point)
+        return replace(
+            self,
+            bias=np.where(constant, value << (n + 1), self.bias),
+            multiplier=np.where(constant, 1 << 30, self.multiplier),
+            shift=np.where(constant, -n, self.shift),
+        )
+
+    def ending(self, total: int, numerics: str) -> tuple[Array, Array]:
+        """(scale, C) of each channel: the accumulator times 2**scale, times the multiplier, plus C is shifted by `total`; if 0 by n = -shift."""
+        n = -self.shift.astype(np.int64)
+        if not total:
+            return np.ones_like(n), (np.int64(self.zero_point) << n) + (np.int64(1) << (n - 1))
+        scale = total + 1 - n
+        half = np.int64(1) << (scale - 2) if numerics == "tflite" else np.zeros_like(n)
+        return scale, (np.int64(self.zero_point) << total) + (np.int64(1) << (total - 1)) + half
+
     def refuses_packing(self) -> str:
         """Why two weights do not share a lane, '' if they do."""
         weights = even(self.weights).astype(np.int64)
@@ -82,26 +116,33 @@ class Gemm:
             return "the lower accumulator may pass 2**30"
         return ""
 
-    def stream(self, packed: bool) -> Array:
-        """The int32 words that the routine walks, header included."""
-        weights = np.zeros((len(even(self.weights)), self.depth), np.int64)
-        weights[: len(self.weights), : self.weights.shape[1]] = self.weights
+    def stream(self, packed: bool, numerics: str, pitch: int) -> Array:
+        """The int32 words that the routine walks, header included; `pitch` bytes are between the outputs of a pixel's channels."""
+        total = self.total(numerics)
+        gemm = self.sharing(total, numerics) if total else self
+        weights = np.zeros((len(even(gemm.weights)), self.depth), np.int64)
+        weights[: len(gemm.weights), : gemm.weights.shape[1]] = gemm.weights
         weights = weights[:, interleaved(self.depth)]
-        bias = even(self.bias).astype(np.int64)
-        n = -even(self.shift, -1).astype(np.int64)
-        rounding = (np.int64(self.zero_point) << n) + (np.int64(1) << (n - 1))
-        requantize = np.stack([even(self.multiplier).astype(np.int64), rounding, n], 1)
+        bias, filled = even(gemm.bias).astype(np.int64), replace(gemm, shift=even(gemm.shift, -5))
+        scale, rounding = filled.ending(total, numerics)
+        last = np.where(np.arange(len(scale)) % 2, 8 - scale, scale) if total and packed else -filled.shift
+        requantize = np.stack([even(gemm.multiplier).astype(np.int64), rounding, last.astype(np.int64)], 1)
         words: list[Array] = []
         for c in range(0, len(weights), 2):
             if packed:
                 words.append(np.array([bias[c], bias[c], 256 * bias[c + 1] + bias[c], 256 * bias[c + 1] + bias[c]]))
                 words.append(pairs(256 * weights[c + 1] + weights[c]))
             else:
-                words.append(2 * np.array([bias[c], bias[c], bias[c + 1], bias[c + 1]]))
-                words.append(np.stack([pairs(2 * weights[c]), pairs(2 * weights[c + 1])], 1).reshape(-1))
+                both, lanes = bias[c : c + 2] << scale[c : c + 2], weights[c : c + 2] << scale[c : c + 2, None]
+                words.append(np.repeat(both, 2))
+                words.append(np.stack([pairs(lanes[0]), pairs(lanes[1])], 1).reshape(-1))
             words.append(requantize[c : c + 2].reshape(-1))
         body = np.concatenate(words)
-        return int32_words(np.concatenate([[4 * len(body), self.depth], body]))
+        return int32_words(np.concatenate([[4 * len(body), self.depth, 1 if len(self.weights) % 2 else pitch, total, pitch], body]))
+
+    def total(self, numerics: str) -> int:
+        """The shift that all channels share, 0 if they do not."""
+        return TOTAL if self.suits(TOTAL, numerics) else 0
 
 
 def even(data: Array, fill: int = 0) -> Array:
@@ -131,37 +172,52 @@ def unrolled(steps: int) -> tuple[int, int]:
     return steps // rounds, steps % rounds
 
 
-def gemm_routine(depth: int, packed: bool, relu: bool, numerics: str) -> Routine:
+def gemm_routine(depth: int, packed: bool, relu: bool, total: int, numerics: str) -> Routine:
     """The routine for `depth` taps. Depths below that of a ladder share it, entering where it has as many steps left; beyond the longest ladder those
     with the same body of a loop share it, the number of rounds comes from the stream. `relu`: the output's zero_point is -128, so the sign
-    correction of double rounding only moves values that are clamped to -128 anyway."""
+    correction of double rounding only moves values that are clamped to -128 anyway. `total`: the shift that all channels share."""
     kind, twice = "p8" if packed else "i16", numerics == "tflite"
-    corrects = twice and not relu
     steps = depth // 4
     looped = steps > LADDERS[-1]
     body, tail = unrolled(steps) if looped else (next(n for n in LADDERS if n >= steps), steps % 2 if packed else 0)
     name = f"{4 * body}{'n' if looped else ''}{f'_{4 * tail}' if tail else ''}"
-    symbol = f"midge_gemm_{kind}_{name}" + ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
+    ending = f"_shift{total}" if total else ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
     twin = f"midge_gemm_{kind}_s8" + ("_tflite" if twice else "")
-    return Routine(symbol, twin, "conv2d_dsp", tuple(_lines(body, tail, looped, packed, twice, corrects)), STACK)
+    lines = _lines(body, tail, looped, packed, _finish(packed, total, twice, twice and not relu))
+    return Routine(f"midge_gemm_{kind}_{name}{ending}", twin, "conv2d_dsp", tuple(lines), STACK)
 
 
-def _lines(body: int, tail: int, looped: bool, packed: bool, twice: bool, corrects: bool) -> list[str]:
-    """r0 acts, r1 stream, r2 and r3 the outputs of both pixels. Frame: both outputs, end of the stream, acts, end of the loop's acts or the ladder's
-    entry."""
+def _lines(body: int, tail: int, looped: bool, packed: bool, finished: list[str]) -> list[str]:
+    """r0 acts, r1 stream, r2 and r3 the outputs of both pixels. Frame: bytes to the next channel, to the other pixel, to the other pixel's next channel;
+    output, end of the stream, acts, end of the loop's acts or the ladder's entry."""
     steps = _packed_steps if packed else _wide_steps
-    lines = ["push {r4-r11, lr}", "sub sp, #20", "ldrd r4, r5, [r1], #8", "add r4, r4, r1", "strd r2, r3, [sp]", "strd r4, r0, [sp, #8]"]
+    lines = ["push {r4-r11, lr}", "sub sp, #28", "ldmia r1!, {r4-r8}", "add r4, r4, r1", "sub r3, r3, r2", "add r8, r3, r6", "strd r6, r3, [sp]"]
+    lines += ["strd r8, r2, [sp, #8]", "strd r4, r0, [sp, #16]"]
     if looped:
-        lines += ["add r5, r0, r5, lsl #2", *([f"sub r5, r5, #{16 * tail}"] if tail else []), "str r5, [sp, #16]"]
-        lines += ["1:", "ldmia r1!, {r2-r5}", "2:", *steps(body), "ldr r6, [sp, #16]", "cmp r0, r6", "bne.w 2b", *steps(tail)]
+        lines += ["add r5, r0, r5, lsl #2", *([f"sub r5, r5, #{16 * tail}"] if tail else []), "str r5, [sp, #24]"]
+        lines += ["1:", "ldmia r1!, {r2-r5}", "2:", *steps(body), "ldr r6, [sp, #24]", "cmp r0, r6", "bne.w 2b", *steps(tail)]
     else:
-        lines = [".p2align 2", *lines, *_entry(tail, packed), "1:", "ldmia r1!, {r2-r5}", "ldr pc, [sp, #16]", *steps(body), "3:", *steps(tail)]
-    if packed:
-        lines += ["sub r4, r4, r2", "sub r5, r5, r3", "asr r4, r4, #7", "asr r5, r5, #7", "lsl r2, r2, #1", "lsl r3, r3, #1"]
-    lines += ["ldmia r1!, {r6-r11}", "ldrd r12, r0, [sp]"]
-    for acc, constants, address in (("r2", 6, "r12"), ("r3", 6, "r0"), ("r4", 9, "r12"), ("r5", 9, "r0")):
-        lines += finish(acc, constants, address, twice, corrects)
-    return [*lines, "strd r12, r0, [sp]", "ldrd r6, r0, [sp, #8]", "cmp r1, r6", "bne.w 1b", "add sp, #20", "pop {r4-r11, pc}"]
+        lines = [".p2align 2", *lines, *_entry(tail, packed), "1:", "ldmia r1!, {r2-r5}", "ldr pc, [sp, #24]", *steps(body), "3:", *steps(tail)]
+    lines += finished
+    return [*lines, "ldrd r6, r0, [sp, #16]", "cmp r1, r6", "bne.w 1b", "add sp, #28", "pop {r4-r11, pc}"]
+
+
+def _finish(packed: bool, total: int, twice: bool, corrects: bool) -> list[str]:
+    """Both outputs of two channels: channel 0 of both pixels in r2, r3, channel 1 in r4, r5."""
+    lines = ["sub r4, r4, r2", "sub r5, r5, r3"] if packed else []
+    if packed and not total:
+        lines += ["asr r4, r4, #7", "asr r5, r5, #7", "lsl r2, r2, #1", "lsl r3, r3, #1"]
+    lines += ["ldmia r1!, {r6-r11}"]
+    if packed and total:
+        lines += ["lsl r2, r2, r8", "lsl r3, r3, r8", "asr r4, r4, r11", "asr r5, r5, r11"]
+    for acc, k in (("r2", 6), ("r3", 6), ("r4", 9), ("r5", 9)):
+        if corrects:
+            lines += [f"smmlar lr, {acc}, r{k}, r{k + 1}", f"add {acc}, lr, {acc}, asr #31"]
+        else:
+            lines.append(f"{'smmlar' if twice and not total else 'smmla'} {acc}, {acc}, r{k}, r{k + 1}")
+        lines += [f"ssat {acc}, #8, {acc}, asr #{total}"] if total else [f"asr {acc}, {acc}, r{k + 2}", f"ssat {acc}, #8, {acc}"]
+    lines += ["ldmia sp, {r6-r8, r12}", "strb r2, [r12]", "strb r3, [r12, r7]", "strb r4, [r12, r6]", "strb r5, [r12, r8]"]
+    return [*lines, "add r12, r12, r6, lsl #1", "str r12, [sp, #12]"]
 
 
 def _entry(tail: int, packed: bool) -> list[str]:
@@ -170,7 +226,7 @@ def _entry(tail: int, packed: bool) -> list[str]:
         size = [*([f"sub r5, r5, #{4 * tail}"] if tail else []), "mov r6, #23", "mul r5, r5, r6", "lsr r5, r5, #1"]
     else:
         size = ["add r5, r5, r5, lsl #2", "lsl r5, r5, #1"]
-    return [*size, "adr.w r6, 3f", "sub r6, r6, r5", "add r6, r6, #1", "str r6, [sp, #16]"]
+    return [*size, "adr.w r6, 3f", "sub r6, r6, r5", "add r6, r6, #1", "str r6, [sp, #24]"]
 
 
 def _wide_steps(count: int) -> list[str]:

@@ -76,10 +76,11 @@ class Requantization:
         return "".join(f"_{name}" for name, is_set in flags if is_set)
 
     def lines(self, values: tuple[str, ...], multipliers: tuple[str, ...], shifts: tuple[str, ...]) -> list[str]:
-        """int32 vectors of sums become values of the output, in the low byte of each lane. r11: zero_point; q6 is used, r0 and r2 hold the limits."""
+        """int32 vectors of sums become values of the output, in the low byte of each lane. r11: zero_point, r0 and r2: the limits; multipliers are spent."""
         lines = [f"v{'qrdmulh' if self.twice else 'qdmulh'}.s32 {q}, {q}, {m}" for q, m in zip(values, multipliers, strict=True)]
         if self.corrects:
-            lines += [line for q in values for line in (f"vshr.s32 q6, {q}, #31", f"vadd.i32 {q}, {q}, q6")]
+            spare = multipliers[0]
+            lines += [line for q in values for line in (f"vshr.s32 {spare}, {q}, #31", f"vadd.i32 {q}, {q}, {spare}")]
         lines += [f"vrshl.s32 {q}, {q}, {n}" for q, n in zip(values, shifts, strict=True)]
         lines += [f"vadd.i32 {q}, {q}, r11" for q in values]
         for q in values:
@@ -92,8 +93,8 @@ class Requantization:
 
 @dataclass(frozen=True)
 class Taps:
-    """How the `depth` taps of a pixel are read: `mode` is `aligned` (in place, 4-byte aligned), `bytes` (in place) or `woven` (two pixels in turns of 16
-    bytes). Read in place, the first step takes what is no multiple of 16 and no more."""
+    """How the `depth` taps of a pixel are read: `mode` is `aligned` (to 4 bytes) or `bytes`. The first step takes what is no multiple of 16 and no
+    more."""
 
     depth: int
     mode: str
@@ -105,10 +106,6 @@ class Taps:
     @property
     def first(self) -> int:
         return self.depth - VECTOR * (self.steps - 1)
-
-    @property
-    def advance(self) -> int:
-        return 2 * VECTOR if self.mode == "woven" else VECTOR
 
     def arrange(self, weights: Array) -> Array:
         """(O, K) -> (O, steps, 16) int8, zeros after the taps of the first step."""
@@ -132,7 +129,7 @@ def gemm_stream(taps: Taps, weights: Array, bias: Array, requantization: Requant
         words += [multiplier[group], shift[group]]
     body = np.concatenate(words)
     r = requantization
-    header = [4 * len(body), taps.steps, taps.first, taps.advance, r.zero_point, r.act_min, r.act_max, channels]
+    header = [4 * len(body), taps.steps, taps.first, VECTOR, r.zero_point, r.act_min, r.act_max, channels]
     return np.concatenate([np.array(header, np.int32), body])
 
 
@@ -147,8 +144,6 @@ def _plan(steps: int) -> tuple[int, int, int]:
 def _loads(mode: str, count: int, base: int = 4) -> tuple[list[str], list[tuple[int, int]]]:
     """Read 16 taps of both pixels `count` (1 or 2) times into registers from q`base` on; (instructions, pairs of registers)."""
     d = 2 * base
-    if mode == "woven":
-        return [f"vldmia r3!, {{d{d}-d{d + 4 * count - 1}}}"], [(base + 2 * i, base + 2 * i + 1) for i in range(count)]
     pairs = [(base + i, base + count + i) for i in range(count)]
     if mode == "aligned":
         return [f"vldmia r3!, {{d{d}-d{d + 2 * count - 1}}}", f"vldmia r9!, {{d{d + 2 * count}-d{d + 4 * count - 1}}}"], pairs
@@ -185,29 +180,26 @@ def loop(taps: Taps, steps: int, body: int, turns: int, lines: list[str], end: s
     """Repeat `lines` until r3 has passed `turns` times `body` steps; `end` is a register for where that is."""
     if not turns:
         return []
-    return [*constant(end, turns * body * taps.advance), f"add {end}, {end}, r3", "2:", *lines, f"cmp r3, {end}", "bne.w 2b"]
+    return [*constant(end, turns * body * VECTOR), f"add {end}, {end}, r3", "2:", *lines, f"cmp r3, {end}", "bne.w 2b"]
 
 
-# Words of the frame: x of both pixels, out, pixels left, stream body and end, x_step, out_step, zero_point, act_min, act_max, channels, channels left.
+# Words of the frame: x of both pixels, out, pixels left less 2, stream body and end, twice x_step, out_step, zero_point, act_min, act_max, channels twice.
 _FRAME = 52
 
 
 def gemm_routine(taps: Taps, channels: int, r: Requantization) -> Routine:
-    """Two pixels by four channels."""
-    ragged, odd = channels % 4 != 0, taps.first < VECTOR and taps.mode != "woven"
-    resident = taps.steps <= (1 if r.corrects else 2)
+    """Two pixels by four channels. r1 stream, r3 and r9 taps, r7 and r5 out, r11 zero_point."""
+    ragged, odd, resident = channels % 4 != 0, taps.first < VECTOR, taps.steps <= 2
+    hoisted = resident and odd and not ragged and not r.clamps  # nothing else sets the predicate
     acts: list[str] = []
-    products: list[str] = []
+    group = ["ldmia r1!, {" + ", ".join(EVEN) + "}"]
     if resident:
-        lead = _first(taps, ("r3", "r9")) if odd else []
         loads, pairs = _loads(taps.mode, taps.steps - odd, 6 if odd else 4) if taps.steps > odd else ([], [])
-        acts = lead + loads
-        products = [line for pair in [(4, 5)] * odd + pairs for line in _products(pair)]
-        group = ["ldmia r1!, {" + ", ".join(EVEN) + "}", *products]
+        acts = [*(_first(taps, ("r3", "r9"))[2 * hoisted :] if odd else []), *loads, "ldr r9, [sp, #20]"]
+        group += [line for pair in [(4, 5)] * odd + pairs for line in _products(pair)]
     else:
         before, body, turns = _plan(taps.steps - odd)
-        group = [*(_first(taps, ("r3", "r9")) if odd else []), "ldmia r1!, {" + ", ".join(EVEN) + "}", *(_products((4, 5)) if odd else [])]
-        group += _pairs_of_steps(taps.mode, before)
+        group = [*(_first(taps, ("r3", "r9")) if odd else []), *group, *(_products((4, 5)) if odd else []), *_pairs_of_steps(taps.mode, before)]
         group += loop(taps, before, body, turns, _pairs_of_steps(taps.mode, body), "r11")
         group += ["ldr r11, [sp, #32]"] if turns else []
     group += ["vldmia r1!, {d4-d7}", "vmov q0[2], q0[0], r0, r4", "vmov q0[3], q0[1], r2, r6"]
@@ -218,42 +210,33 @@ def gemm_routine(taps: Taps, channels: int, r: Requantization) -> Routine:
         group += ["ldr r0, [sp, #48]", "vctp.32 r0", "vpstt", "vstrbt.32 q0, [r7], #4", "vstrbt.32 q1, [r5], #4", "subs r0, #4", "str r0, [sp, #48]"]
     else:
         group += ["vstrb.32 q0, [r7], #4", "vstrb.32 q1, [r5], #4"]
-    group += [] if resident else ["ldrd r3, r9, [sp]"]
-    lines = (
-        _gemm_prologue("#16" if taps.mode == "woven" else "r4")
-        + (["ldr r0, [sp, #44]", "str r0, [sp, #48]"] if ragged else [])
-        + acts
-        + ["1:", *group, "ldr r0, [sp, #20]", "cmp r1, r0", "bne.w 1b", *_gemm_epilogue(taps)]
-    )
+    group += ["cmp r1, r9"] if resident else ["ldrd r3, r9, [sp]", "ldr r0, [sp, #20]", "cmp r1, r0"]
+    lines = [*_gemm_prologue(), *(_first(taps, ())[:2] if hoisted else []), "0:", *(["ldr r0, [sp, #44]", "str r0, [sp, #48]"] if ragged else []), *acts]
+    lines += ["1:", *group, "bne.w 1b", *_gemm_epilogue(ragged)]
     name = f"midge_gemm_mve_{taps.depth}_{taps.mode}" + ("_ragged" if ragged else "") + r.suffix
     return Routine(name, "midge_gemm_mve_s8" + ("_tflite" if r.twice else ""), "conv2d_mve", tuple(lines), SAVED + _FRAME, "mve")
 
 
-def _gemm_prologue(second: str) -> list[str]:
-    """r0 x, r1 stream, r2 out, r3 run. `second`: what is added to x for the second pixel."""
-    lines = [
-        "push {r4-r11, lr}",
-        "vpush {d8-d15}",
-        f"sub sp, #{_FRAME}",
-        "ldm r3, {r4, r5, r6}",
-        f"add r7, r0, {second}",
-        "strd r0, r7, [sp]",
-        "strd r2, r6, [sp, #8]",
-    ]
-    lines += ["strd r4, r5, [sp, #24]", "ldr r8, [r1]", "ldr r11, [r1, #16]", "ldrd r4, r5, [r1, #20]", "ldr r6, [r1, #28]", "adds r1, #32", "add r8, r8, r1"]
-    lines += ["strd r1, r8, [sp, #16]", "str r11, [sp, #32]", "strd r4, r5, [sp, #36]", "str r6, [sp, #44]"]
-    lines += ["0:", "ldrd r3, r9, [sp]", "ldr r7, [sp, #8]", "ldr r5, [sp, #28]", "add r5, r5, r7", "ldr r1, [sp, #16]"]
-    return lines
+def _gemm_prologue() -> list[str]:
+    """r0 x, r1 stream, r2 out, r3 run."""
+    lines = ["push {r4-r11, lr}", "vpush {d8-d15}", f"sub sp, #{_FRAME}", "ldm r3, {r4, r5, r6}", "mov r3, r0", "add r9, r0, r4", "strd r3, r9, [sp]"]
+    lines += ["mov r7, r2", "subs r6, #2", "strd r7, r6, [sp, #8]", "lsls r4, r4, #1", "strd r4, r5, [sp, #24]", "add r5, r5, r7", "ldr r8, [r1]"]
+    lines += ["ldr r11, [r1, #16]", "ldrd r4, r6, [r1, #20]", "ldr r10, [r1, #28]", "adds r1, #32", "add r8, r8, r1", "strd r1, r8, [sp, #16]"]
+    return [*lines, "strd r11, r4, [sp, #32]", "strd r6, r10, [sp, #40]"]
 
 
-def _gemm_epilogue(taps: Taps) -> list[str]:
-    """On to the next two pixels; the last of an odd number is computed along with the one before it."""
-    lines = ["ldrd r2, r0, [sp, #8]", "subs r0, #2", "beq.w 9f", "ldrd r6, r8, [sp, #24]", "ldrd r3, r9, [sp]"]
-    if taps.mode == "woven":
-        lines += [*constant("r6", 2 * taps.depth), "add r3, r3, r6", "add r9, r9, r6", "add r2, r2, r8, lsl #1"]
-    else:
-        lines += ["movs r4, #2", "cmp r0, #1", "itt eq", "moveq r4, #1", "moveq r0, #2", "mla r3, r6, r4, r3", "mla r9, r6, r4, r9", "mla r2, r8, r4, r2"]
-    lines += ["strd r3, r9, [sp]", "strd r2, r0, [sp, #8]", "b.w 0b"]
+def _gemm_epilogue(ragged: bool) -> list[str]:
+    """On to the next two pixels. The last of an odd number is computed along with the one before it, whose end is where its own output begins."""
+
+    def outs(pixels: int) -> list[str]:
+        if ragged:
+            return ["ldr r7, [sp, #8]", f"add r7, r7, r8, lsl #{pixels - 1}", "str r7, [sp, #8]", "add r5, r7, r8"]
+        return ["mov r7, r5", "add r5, r5, r8"] if pixels == 2 else []
+
+    again = ["strd r3, r9, [sp]", "ldr r1, [sp, #16]", "b.w 0b"]
+    lines = ["ldr r0, [sp, #12]", "ldrd r3, r9, [sp]", "ldrd r6, r8, [sp, #24]", "subs r0, #2", "bmi.n 8f", "str r0, [sp, #12]"]
+    lines += ["add r3, r3, r6", "add r9, r9, r6", *outs(2), *again]
+    lines += ["8:", "adds r0, #1", "bne.n 9f", "str r0, [sp, #12]", "mov r3, r9", "add r9, r9, r6, lsr #1", *outs(1), *again]
     return [*lines, "9:", f"add sp, #{_FRAME}", "vpop {d8-d15}", "pop {r4-r11, pc}"]
 
 

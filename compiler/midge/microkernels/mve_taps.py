@@ -17,8 +17,8 @@ from midge.ir import Array
 from midge.microkernels.mve import SAVED, VECTOR, Requantization
 from midge.program import Routine
 
-MAX_TAPS = 49  # as DEPTHWISE_MVE_TAPS
-DIRECT = 9  # taps whose pointers stay in core registers
+WIDE, WIDEST, NARROW = 25, 49, 25  # taps at most, as in depthwise_mve.c
+DIRECT = 9  # taps whose pointers stay in core registers; as DEPTHWISE_MVE_TAPS
 LANES = np.array([4 * lane + phase for phase in (0, 2, 1, 3) for lane in range(4)])  # channel of a sum, as bytes widened twice fall
 _FRAME = 24
 

@@ -55,6 +55,11 @@ class Form:
         """Input columns of two tiles."""
         return self.step + self.size
 
+    @property
+    def room(self) -> int:
+        """Words of the work space before v: places of the columns, and the columns transformed vertically."""
+        return 2 * self.columns * (1 + self.size)
+
 
 F4 = Form("winograd4", 4, 6, 1, ((6, 0, 0), (-1, -1, -1), (-1, 1, -1), (1, 2, 4), (1, -2, 4), (0, 0, 6)), (1, 2, 3, 4, 0, 5), 25, 360, 1070)
 F2 = Form("winograd2", 2, 4, 1, ((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, -2)), (1, 2, 0, 3), 29, 120, 280)

@@ -14,13 +14,13 @@ from midge.program import Routine
 
 UNROLLED = 16  # groups of four channels in a loop body, at most
 SAVED = 36  # bytes of nine registers
-LANES = 96  # where the frame of the products keeps columns
+FORWARD, PRODUCTS = 48, 96  # bytes of the frames of both routines
 
 
 def transform_routine(form: Form) -> Routine:
     """The input transform, for any number of channels."""
     name = f"midge_{form.name}_transform"
-    return Routine(f"{name}_dsp", name, "winograd_dsp", tuple(_transform(form)), SAVED + _transform_frame(form))
+    return Routine(f"{name}_dsp", name, "winograd_dsp", tuple(_transform(form)), SAVED + FORWARD)
 
 
 def gemm_routine(form: Form, channels: int, relu: bool, numerics: str) -> Routine:
@@ -28,12 +28,7 @@ def gemm_routine(form: Form, channels: int, relu: bool, numerics: str) -> Routin
     twice = numerics == "tflite"
     twin = f"midge_{form.name}_gemm_s8" + ("_tflite" if twice else "")
     symbol = f"midge_{form.name}_gemm_{channels}" + ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
-    return Routine(symbol, twin, "winograd_dsp", tuple(_gemm(form, channels, twice, twice and not relu)), SAVED + LANES + 4 * _lane(form))
-
-
-def _transform_frame(form: Form) -> int:
-    """Six words, five saved values, and all columns transformed vertically."""
-    return 48 + form.columns * 8 * form.size
+    return Routine(symbol, twin, "winograd_dsp", tuple(_gemm(form, channels, twice, twice and not relu)), SAVED + PRODUCTS)
 
 
 def _forward(form: Form) -> list[str]:
@@ -52,19 +47,21 @@ MOVED = {F4: "r4", F2: "r3", HALF: ""}  # a row that leaves its register to a te
 
 
 def _transform(form: Form) -> list[str]:
-    """r0 pixels, r1 channels, r2 v. Frame: a column's words; at 24 pixels, channels, v, end of pixels, channel; at 48 columns transformed vertically,
-    each for channels 0, 2 and for channels 1, 3."""
+    """r0 rows, r1 channels, r2 the work space. Frame: a column's words; at 24 rows, channels, v, end of the places, channel, places. The columns transformed
+    vertically are behind the places, each for channels 0, 2 and for channels 1, 3."""
     regs, listed = [f"r{2 + i}" for i in range(form.size)], f"{{r2-r{1 + form.size}}}"
-    lines = ["push {r4-r11, lr}", f"sub sp, #{_transform_frame(form)}", f"add r3, r0, #{4 * form.size * form.columns}", "movs r4, #0", "strd r0, r1, [sp, #24]"]
-    lines += ["strd r2, r3, [sp, #32]", "str r4, [sp, #40]", "1:", "ldr r0, [sp, #24]", "ldr lr, [sp, #36]", "ldr r11, [sp, #40]", "add r12, sp, #48"]
-    lines += ["mov r1, #0x00800080", "2:", f"ldmia r0!, {listed}", *(f"ldr {reg}, [{reg}, r11]" for reg in regs)]
+    lines = ["push {r4-r11, lr}", f"sub sp, #{FORWARD}", "strd r0, r1, [sp, #24]", "movs r4, #0", "strd r4, r2, [sp, #40]"]
+    lines += [f"add r3, r2, #{8 * form.columns}", f"add r2, r2, #{4 * form.room}", "strd r2, r3, [sp, #32]"]
+    lines += ["1:", "ldr r12, [sp, #36]", "ldrd r11, r0, [sp, #40]", "mov lr, r12", "mov r1, #0x00800080"]
+    lines += ["2:", "ldrd r9, r10, [r0], #8", "ldr r2, [sp, #24]", "add r9, r2, r9, lsl #2", "add r10, r10, r11", f"ldmia r9, {listed}"]
+    lines += [f"ldr {reg}, [{reg}, r10]" for reg in regs]
     for odd in (False, True):
         lines.append(f"{'ldmia' if odd else 'stmia'} sp, {listed}")
         lines += [f"sxtab16 {'r8' if reg == MOVED[form] else reg}, r1, {reg}{', ror #8' if odd else ''}" for reg in regs]
         lines += [*_forward(form), f"stmia r12!, {listed}"]
-    lines += ["cmp r0, lr", "bne 2b", *_horizontal(form)]
+    lines += ["cmp r0, lr", "bne.w 2b", *_horizontal(form)]
     lines += ["ldr r2, [sp, #28]", "ldr r11, [sp, #40]", "adds r11, #4", "str r11, [sp, #40]", "cmp r11, r2", "bne.w 1b"]
-    return [*lines, f"add sp, #{_transform_frame(form)}", "pop {r4-r11, pc}"]
+    return [*lines, f"add sp, #{FORWARD}", "pop {r4-r11, pc}"]
 
 
 def _horizontal(form: Form) -> list[str]:
@@ -72,12 +69,12 @@ def _horizontal(form: Form) -> list[str]:
     first and r10 to the middle one; r12 leads from tile 1 to the next row."""
     size = form.size
     lines = ["ldrd r12, r9, [sp, #28]", "add r9, r9, r11, lsl #2", f"mov r11, #{4 * size}", "mul r11, r12, r11", "lsl r12, r12, #2", "sub r12, r12, #4"]
-    lines += ["add r0, sp, #48", f"add lr, r0, #{4 * size}", "3:", "add r10, r9, r11, lsl #1", *(["add r10, r10, r11"] if size > 4 else []), "4:"]
+    lines += ["ldr r0, [sp, #36]", f"add lr, r0, #{4 * size}", "3:", "add r10, r9, r11, lsl #1", *(["add r10, r10, r11"] if size > 4 else []), "4:"]
     for tile in range(2):
         lines += _row(form, tile)
     lines += ["add r9, r9, r12", "add r10, r10, r12", "adds r0, #4", "cmp r0, lr", "bne 4b"]
     lines += [f"mov r2, #{size}", "mul r2, r2, r12", "sub r9, r9, r2", f"sub r9, r9, #{4 * size - 8}"]
-    return [*lines, f"add lr, lr, #{4 * size}", f"add r2, sp, #{48 + 12 * size}", "cmp lr, r2", "bne 3b"]
+    return [*lines, f"add lr, lr, #{4 * size}", "ldr r2, [sp, #36]", f"add r2, r2, #{12 * size}", "cmp lr, r2", "bne 3b"]
 
 
 def _row(form: Form, tile: int) -> list[str]:
@@ -153,23 +150,23 @@ def _column(form: Form, channels: int) -> list[str]:
 
 
 def _gemm(form: Form, channels: int, twice: bool, corrects: bool) -> list[str]:
-    """r0 v, r1 stream, r2 out_rows, r3 out_step. Frame: twelve words of sums, v's and the stream's place, at 56 the column's place, v, end of the stream,
-    out_step, at 72 output rows, at 88 the end of a loop over channels; from LANES on columns."""
-    frame, rows = LANES + 4 * _lane(form), range(72, 72 + 4 * form.tile, 8)
-    lines = ["push {r4-r11, lr}", f"sub sp, #{frame}", "ldr r4, [r1], #8", "add r4, r4, r1", "str r0, [sp, #60]", "strd r4, r3, [sp, #64]"]
+    """r0 the work space, of which the first words hold columns, r1 stream, r2 out_rows, r3 out_step. Frame: twelve words of sums, v's and the stream's
+    place, at 56 the column's place, columns, end of the stream, out_step, at 72 output rows, at 88 the end of a loop over channels."""
+    rows = range(72, 72 + 4 * form.tile, 8)
+    lines = ["push {r4-r11, lr}", f"sub sp, #{PRODUCTS}", "ldr r4, [r1], #8", "add r4, r4, r1", "str r0, [sp, #60]", "strd r4, r3, [sp, #64]"]
     for i, place in enumerate(rows):
         lines += [f"ldrd r4, r5, [r2, #{8 * i}]", f"strd r4, r5, [sp, #{place}]"]
-    lines += ["1:", f"add r12, sp, #{LANES}", "str r12, [sp, #56]", "2:", *_column(form, channels)]
-    lines += ["adds r12, #4", "str r12, [sp, #56]", f"add r6, sp, #{LANES + 4 * form.size}", "cmp r12, r6", "bne.w 2b"]
-    lines += ["str r1, [sp, #52]", f"add r0, sp, #{LANES}", "ldr r1, [sp, #68]", *(["movw lr, #36409", "movt lr, #14563"] if form is F4 else [])]
+    lines += ["1:", "ldr r12, [sp, #60]", f"add r0, r12, #{4 * form.room}", "str r12, [sp, #56]", "2:", *_column(form, channels)]
+    lines += ["ldr r6, [sp, #60]", "adds r12, #4", "str r12, [sp, #56]", f"add r6, r6, #{4 * form.size}", "cmp r12, r6", "bne.w 2b"]
+    lines += ["str r1, [sp, #52]", "ldr r0, [sp, #60]", "ldr r1, [sp, #68]", *(["movw lr, #36409", "movt lr, #14563"] if form is F4 else [])]
     lines += ["3:", "ldr r8, [sp, #52]", "ldmia r8!, {r9-r12}", "str r8, [sp, #52]"]
     for tile in range(2):
         for y in reversed(range(form.tile)):
             lines += _finish_row(form, y, tile, twice, corrects)
     for place in rows:
         lines += [f"ldrd r2, r3, [sp, #{place}]", "adds r2, #1", "adds r3, #1", f"strd r2, r3, [sp, #{place}]"]
-    lines += [f"add r8, sp, #{frame}", "cmp r0, r8", "bne.w 3b", "ldr r1, [sp, #52]", "ldrd r0, r2, [sp, #60]", "cmp r1, r2", "bne.w 1b"]
-    return [*lines, f"add sp, #{frame}", "pop {r4-r11, pc}"]
+    lines += ["ldr r8, [sp, #60]", f"add r8, r8, #{4 * _lane(form)}", "cmp r0, r8", "bne.w 3b"]
+    return [*lines, "ldr r1, [sp, #52]", "ldr r2, [sp, #64]", "cmp r1, r2", "bne.w 1b", f"add sp, #{PRODUCTS}", "pop {r4-r11, pc}"]
 
 
 def _finish_row(form: Form, y: int, tile: int, twice: bool, corrects: bool) -> list[str]:

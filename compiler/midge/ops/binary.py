@@ -20,8 +20,10 @@ import numpy as np
 from midge.errors import ImportFailed, IRError, Unsupported
 from midge.fixedpoint import Int64, activation_range, quantize_multiplier, requantize, shift_right_half_even
 from midge.ir import Array, DType, Node, Op, TensorType
+from midge.ops.binary_dyadic import find_dyadic, lower_dyadic
 from midge.ops.binary_linear import find_linear, lower_linear, takes_linear
-from midge.ops.binary_terms import TERMS_NBYTES, Terms, find_terms
+from midge.ops.binary_product import find_product
+from midge.ops.binary_terms import TERMS_NBYTES, Terms, find_terms, lower_terms
 from midge.ops.build import Builder, OnnxNode, dequantize, onnx_op
 from midge.ops.lowering import Lowering
 from midge.ops.unary import call_table
@@ -92,22 +94,30 @@ class Binary(Op):
             constant = ctx.graph.data(node.inputs[1 - index])
             if constant is not None and constant.size == 1 and types[index].count == out.count:
                 return self.lower_table(ctx, node, index, [every, constant.reshape(1)][:: 1 if index == 0 else -1])
-        signs = self.signs()
+        signs, limits = self.signs(), activation_range(self.low, self.high, out.q.s, out.q.z)
+        whole_tensors = all(t.count == out.count for t in types)
+        a, b = (sign * float(t.q.s) / float(out.q.s) for sign, t in zip(signs or (0, 0), types, strict=True))
         if signs and takes_linear(ctx, types, out):
-            a, b = (sign * float(t.q.s) / float(out.q.s) for sign, t in zip(signs, types, strict=True))
-            offset, limits = out.q.z - a * types[0].q.z - b * types[1].q.z, activation_range(self.low, self.high, out.q.s, out.q.z)
-            linear = find_linear(self.all_results(ctx, types, out), a, b, offset, limits)
+            linear = find_linear(self.all_results(ctx, types, out), a, b, out.q.z - a * types[0].q.z - b * types[1].q.z, limits)
             if linear is not None:
                 return lower_linear(ctx, node, linear, limits)
-        terms = self.terms(ctx, types, out) if all(t.count == out.count for t in types) else "an operand is broadcast"
+        terms = self.terms(ctx, types, out) if whole_tensors else "an operand is broadcast"
         if isinstance(terms, Terms):
-            return self.lower_terms(ctx, node, terms)
+            return lower_terms(ctx, node, terms, limits)
         ctx.refusals = [f"terms_s8: {terms}"] if terms else []
-        flat = all(t.count == out.count for t in types)
+        if signs and whole_tensors and ctx.optimize != "size" and ctx.graph.numerics == "onnx":
+            dyadic = find_dyadic(self.all_results(ctx, types, out), (a, b), (types[0].q.z, types[1].q.z, out.q.z), limits)
+            if dyadic is not None:
+                return lower_dyadic(ctx, node, dyadic, limits)
+        flat = whole_tensors
         operands = [ctx.operand(name, None if flat else row_window(kind, out), flat=flat) for name, kind in zip(node.inputs, types, strict=True)]
         whole = (i for i in (0, 1) if types[i].count == out.count and not ctx.graph.is_constant(node.inputs[i]))
-        kernel = Kernel(f"midge_{self.kind.lower()}_s8", "elementwise", profiled=True)
-        ctx.call(node, kernel, binary_params(self, types, out, ctx.graph.numerics, flat=flat), operands, {}, flat=flat, in_place=next(whole, None), splits=("channels",) if flat else ())
+        params = binary_params(self, types, out, ctx.graph.numerics, flat=flat)
+        kind, factors = self.kind.lower(), None
+        if kind == "mul" and ctx.optimize != "size":
+            factors = find_product(self.all_results(ctx, types, out), types[0].q.s * types[1].q.s / out.q.s, params, ctx.graph.numerics)
+        kernel = Kernel(f"midge_{'product' if factors else kind}_s8", "elementwise", profiled=True)
+        ctx.call(node, kernel, params | (factors or {}), operands, {}, flat=flat, in_place=next(whole, None), splits=("channels",) if flat else ())
         return None
 
     def terms(self, ctx: Lowering, types: list[TensorType], out: TensorType) -> Terms | str:
@@ -132,23 +142,6 @@ class Binary(Op):
     def signs(self) -> tuple[int, int] | None:
         """Factors of both operands if the operation is their sum."""
         return None
-
-    def lower_terms(self, ctx: Lowering, node: Node, terms: Terms) -> None:
-        """Look both operands up."""
-        out = ctx.graph.type(node.outputs[0])
-        act_min, act_max = activation_range(self.low, self.high, out.q.s, out.q.z)
-        kernel = Kernel("midge_terms_s8" if (act_min, act_max) == (-128, 127) else "midge_terms_clamped_s8", "elementwise")
-        whole = (i for i in (0, 1) if not ctx.graph.is_constant(node.inputs[i]))
-        ctx.call(
-            node,
-            kernel,
-            {"count": out.count, "act_min": act_min, "act_max": act_max},
-            [ctx.operand(name, flat=True) for name in node.inputs],
-            {"a_terms": terms.a, "b_terms": terms.b},
-            flat=True,
-            in_place=next(whole, None),
-            splits=("count",),
-        )
 
     def lower_table(self, ctx: Lowering, node: Node, index: int, inputs: list[Array]) -> None:
         """Against one constant number, or itself, operand `index` is the only variable. `inputs` let it take its 256 values."""

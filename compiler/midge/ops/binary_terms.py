@@ -17,7 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from midge.fixedpoint import Int64
-from midge.ir import Array
+from midge.ir import Array, Node
+from midge.ops.lowering import Lowering, Packed
+from midge.program import Kernel
 
 BITS = 20
 LIMIT = 1 << 30  # of an entry, so that no sum overflows
@@ -48,3 +50,13 @@ def find_terms(wanted: Int64, a: Array, b: Array, zero_point: int, limits: tuple
             fits = max(np.abs(upper).max(), np.abs(lower).max()) < LIMIT
             return Terms(*(np.roll(table, 128).astype(np.int32) for table in (upper, -lower))) if fits else None
     return None
+
+
+def lower_terms(ctx: Lowering, node: Node, terms: Terms, limits: tuple[int, int]) -> None:
+    """Append the call, over the whole tensors."""
+    params = {"count": ctx.graph.type(node.outputs[0]).count, "act_min": limits[0], "act_max": limits[1]}
+    kernel = Kernel("midge_terms_s8" if limits == (-128, 127) else "midge_terms_clamped_s8", "elementwise")
+    whole = (i for i in (0, 1) if not ctx.graph.is_constant(node.inputs[i]))
+    operands = [ctx.operand(name, flat=True) for name in node.inputs]
+    tables: dict[str, Packed | str] = {"a_terms": terms.a, "b_terms": terms.b}
+    ctx.call(node, kernel, params, operands, tables, flat=True, in_place=next(whole, None), splits=("count",))

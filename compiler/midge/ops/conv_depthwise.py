@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from midge.microkernels.depthwise import Depthwise
 from midge.microkernels.depthwise_pixel import MOST_TAPS, direct_stream, pixel_routine
+from midge.microkernels.planar import Planar
 from midge.ops.conv_dsp import DSP, gemm_of
 from midge.ops.lowering import Packed, Variant
 from midge.program import Kernel
@@ -14,6 +15,7 @@ from midge.program import Kernel
 if TYPE_CHECKING:
     from midge.ops.conv_kernels import ConvLayer
 
+PLANAR = Kernel("midge_depthwise_planar_s8", "depthwise_dsp", features=DSP)
 STRIP = Kernel("midge_depthwise_dsp_s8", "depthwise_dsp", features=DSP)
 DIRECT = Kernel("midge_depthwise_direct_s8", "depthwise_dsp", features=DSP)
 
@@ -38,7 +40,29 @@ def refuses_strip(layer: ConvLayer) -> str:
         return "not 3x3 of stride 1 or 2, undilated"
     if layer.params["out_width"] < 2:
         return "one output column"
-    return _refuses_channels(layer) or gemm_of(layer).refuses()
+    return refuses_channels(layer) or gemm_of(layer).refuses()
+
+
+def planar_of(layer: ConvLayer) -> Planar:
+    """The layer's integers and where its pixels are."""
+    p = layer.params
+    return Planar(gemm_of(layer), layer.types[0].q.z, p["in_width"], p["out_width"], p["pad"], p["stride"], layer.numerics)
+
+
+def pack_planar(layer: ConvLayer) -> dict[str, Packed]:
+    """midge_depthwise_planar_constants."""
+    planar = planar_of(layer)
+    return {"stream": planar.stream(), "row": planar.routine()}
+
+
+def refuses_planar(layer: ConvLayer) -> str:
+    """Why planar rows do not serve a layer, '' if they do."""
+    if not layer.in_planar:
+        return "the producer of the input does not write planar rows"
+    op = layer.op
+    if layer.weights.shape[1:3] != (3, 3) or op.dilations != (1, 1) or op.strides not in ((1, 1), (2, 2)):
+        return "not 3x3 of stride 1 or 2, undilated"
+    return refuses_channels(layer) or gemm_of(layer).refuses() or planar_of(layer).refuses()
 
 
 def pack_direct(layer: ConvLayer) -> dict[str, Packed]:
@@ -52,10 +76,10 @@ def refuses_direct(layer: ConvLayer) -> str:
     column = params["in_width"] == params["kernel_width"] == 1 and params["pad"] == 0
     if taps > MOST_TAPS and not column:
         return f"{taps} taps, {MOST_TAPS} are offered"
-    return _refuses_channels(layer) or gemm_of(layer).refuses()
+    return refuses_channels(layer) or gemm_of(layer).refuses()
 
 
-def _refuses_channels(layer: ConvLayer) -> str:
+def refuses_channels(layer: ConvLayer) -> str:
     """What both kernels ask of channels and of the output."""
     params = layer.params
     if not layer.depthwise or params["in_channels"] != params["out_channels"]:
@@ -76,4 +100,5 @@ def block(layer: ConvLayer, kernel: Kernel) -> int:
     return depthwise_of(layer).block if kernel is STRIP else 1
 
 
+PLANAR_ROWS = (Variant(PLANAR, pack_planar, refuses_planar),)
 VARIANTS = (Variant(STRIP, pack_strip, refuses_strip, strip_scratch), Variant(DIRECT, pack_direct, refuses_direct))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from midge.ops.conv_kernels import ConvLayer
 
 DSP = frozenset({"dsp"})
+BLOCK = 16  # rows of a pointwise layer that share a call, at most
 PAIRS = Kernel("midge_conv2d_dsp_s8", "conv2d_dsp", features=DSP)
 POINTWISE = Kernel("midge_pointwise_dsp_s8", "conv2d_dsp", features=DSP)
 PIXEL = Kernel("midge_dense_dsp_s8", "dense_dsp", features=DSP)
@@ -38,9 +39,9 @@ def pack_pairs(layer: ConvLayer, packed: bool) -> dict[str, Packed]:
     """midge_conv2d_dsp_constants."""
     height, run = window(layer)
     gemm = gemm_of(layer).reordered(window_order(height, run))
-    routine = gemm_routine(gemm.depth, packed, layer.out.q.z == -128, layer.numerics)
+    routine = gemm_routine(gemm.depth, packed, layer.out.q.z == -128, gemm.total(layer.numerics), layer.numerics)
     aligned = layer.params["in_channels"] % 4 == 0
-    return {"stream": gemm.stream(packed), "gemm": routine, "unpack": unpack_routine(height, run, aligned)}
+    return {"stream": gemm.stream(packed, layer.numerics, pitch(layer)), "gemm": routine, "unpack": unpack_routine(height, run, aligned)}
 
 
 def pack_pixel(layer: ConvLayer, packed: bool) -> dict[str, Packed]:
@@ -51,8 +52,20 @@ def pack_pixel(layer: ConvLayer, packed: bool) -> dict[str, Packed]:
 
 def pack_pointwise(layer: ConvLayer) -> dict[str, Packed]:
     """midge_pointwise_dsp_constants."""
-    gemm = gemm_of(layer)
-    return {"stream": pointwise_stream(gemm), "pointwise": pointwise_routine(gemm.depth, len(gemm.weights), layer.out.q.z == -128, layer.numerics)}
+    gemm, relu = gemm_of(layer), layer.out.q.z == -128
+    routine = pointwise_routine(gemm.depth, len(gemm.weights), pitch(layer), relu, gemm.total(layer.numerics), layer.numerics)
+    return {"stream": pointwise_stream(gemm, pitch(layer), layer.numerics), "pointwise": routine}
+
+
+def pitch(layer: ConvLayer) -> int:
+    """Bytes from a channel to the next in an output row."""
+    return layer.out.hwc[1] if layer.out_planar else 1
+
+
+def writes_planar(kernel: Kernel, layer: ConvLayer) -> bool:
+    """Whether a kernel may write planar rows of a layer's output."""
+    _, width, channels = layer.out.hwc
+    return kernel == PAIRS or (kernel == POINTWISE and width % 4 == 0 and width < 256 and width * channels < 1 << 16)
 
 
 def refuses_pointwise(layer: ConvLayer) -> str:
@@ -123,19 +136,20 @@ def pixel_scratch(layer: ConvLayer) -> int:
     return 2 * depth + (depth if window(layer)[1] % 4 else 0) + (-(-channels // 4) * 4 if channels % 4 else 0)
 
 
-def pairs_block(layer: ConvLayer, block: int) -> int:
+def block(layer: ConvLayer) -> int:
     """Rows that share a call: an odd row lends its last pixel a neighbour from the next."""
-    return block if layer.params["out_width"] % 2 and not layer.flat else 1
+    if layer.by_rows:
+        return max(1, min(BLOCK, layer.out.hwc[0]))
+    return 2 if layer.params["out_width"] % 2 and not layer.flat else 1
 
 
 def _variants(packed: bool) -> tuple[Variant, ...]:
     kinds = (
-        (PIXEL, pack_pixel, refuses_pixel, pixel_scratch, 1),
-        (PAIRS, pack_pairs, refuses_pairs, pairs_scratch, 2),
+        (PIXEL, pack_pixel, refuses_pixel, pixel_scratch),
+        (PAIRS, pack_pairs, refuses_pairs, pairs_scratch),
     )
     return tuple(
-        Variant(kernel, partial(pack, packed=packed), partial(refuses, packed=packed), scratch, block, spends=not packed)
-        for kernel, pack, refuses, scratch, block in kinds
+        Variant(kernel, partial(pack, packed=packed), partial(refuses, packed=packed), scratch, spends=not packed) for kernel, pack, refuses, scratch in kinds
     )
 
 

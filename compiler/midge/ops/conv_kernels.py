@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ from midge.costs import shape_of
 from midge.errors import Unsupported
 from midge.fixedpoint import activation_range, quantize_multipliers
 from midge.ir import Array, Node, TensorType
-from midge.ops import conv_depthwise, conv_dsp, conv_mve, conv_thumb, conv_winograd
+from midge.ops import conv_clamp, conv_depthwise, conv_dsp, conv_line, conv_mve, conv_planar, conv_strassen, conv_thumb, conv_winograd
 from midge.ops.lowering import Lowering, Packed, Variant
 from midge.program import Kernel, Operand
 
@@ -53,12 +53,15 @@ class ConvLayer:
     weights: Array
     bias: Array
     numerics: str
+    in_planar: bool = False  # the input's rows are planar
+    out_planar: bool = False  # the output's rows are to be
+    by_rows: bool = False  # a layer that could be flat is computed row by row
 
     @property
     def flat(self) -> bool:
         """Whether every output pixel depends on one input pixel, so that the whole tensor is one row."""
         op = self.op
-        return self.weights.shape[1:3] == (1, 1) and op.strides == (1, 1) and op.pads == (0, 0, 0, 0) and not op.planar
+        return self.weights.shape[1:3] == (1, 1) and op.strides == (1, 1) and op.pads == (0, 0, 0, 0) and not op.planar and not self.by_rows
 
     @property
     def depthwise(self) -> bool:
@@ -106,14 +109,26 @@ class ConvLayer:
 
 def lower_conv(ctx: Lowering, node: Node, layer: ConvLayer, sources: list[Operand]) -> None:
     """Choose a kernel for a convolution or dense layer and append the call."""
-    params = layer.params
-    variant = ctx.choose(KERNELS, layer, shape_of(params, layer.out.hwc[0] if not layer.flat else 1))
+    whole = replace(layer, in_planar=ctx.buffer(node.inputs[0]).planar)
+    layer = conv_clamp.saturated(ctx, whole)
+    variants = conv_depthwise.PLANAR_ROWS if layer.in_planar else KERNELS
+    variant = ctx.choose(variants, layer, shape_of(layer.params, layer.out.hwc[0] if not layer.flat else 1))
+    clamped = whole is not layer and bool(variant.kernel.features)
+    layer = conv_planar.arranged(ctx, node, layer if clamped else whole, variant.kernel)
+    if layer.by_rows:
+        sources = [ctx.operand(node.inputs[0])]
+    params, output = layer.params, conv_clamp.buffer_before(ctx, node) if clamped else None
     constants: dict[str, Packed | str] = dict(variant.pack(layer))
-    if variant.kernel not in (conv_dsp.PIXEL, conv_dsp.POINTWISE):
+    if variant.kernel not in (conv_dsp.PIXEL, conv_dsp.POINTWISE, conv_strassen.KERNEL, conv_depthwise.PLANAR):
         constants["pad_row"] = ctx.pad_row(layer.types[0].q.z, -(-params["in_channels"] // 4) * 4)  # kernels may read whole words
-    scratch, block = variant.scratch(layer), _block(variant, layer)
-    splits = ("in_width", "out_width") if layer.flat else ()
-    ctx.call(node, variant.kernel, params, sources, constants, flat=layer.flat, scratch_nbytes=scratch, block=block, splits=splits)
+    scratch, block, flat = variant.scratch(layer), _block(variant, layer), layer.flat
+    splits = ("in_width", "out_width") if flat else ()
+    if variant.kernel is conv_line.LINE and conv_line.column(layer):
+        params, sources, flat = params | conv_line.upright(layer), [ctx.operand(node.inputs[0], flat=True)], True
+        splits = ()
+    ctx.call(node, variant.kernel, params, sources, constants, output=output, flat=flat, scratch_nbytes=scratch, block=block, splits=splits)
+    if output:
+        conv_clamp.call_clamp(ctx, node, output, whole)
 
 
 def _block(variant: Variant, layer: ConvLayer) -> int:
@@ -122,7 +137,7 @@ def _block(variant: Variant, layer: ConvLayer) -> int:
         return conv_depthwise.block(layer, variant.kernel)
     if variant.kernel.family.endswith("_thumb"):
         return conv_thumb.block(layer, variant.kernel)
-    return conv_dsp.pairs_block(layer, variant.block) if variant.kernel.family == "conv2d_dsp" else variant.block
+    return conv_dsp.block(layer) if variant.kernel.family == "conv2d_dsp" else variant.block
 
 
 def pad_blocks(data: Array, groups: int) -> Array:
@@ -171,7 +186,9 @@ def _not_planar(layer: ConvLayer) -> str:
 KERNELS = (
     *conv_mve.VARIANTS,
     *conv_winograd.VARIANTS,
+    *conv_strassen.VARIANTS,
     *conv_dsp.VARIANTS,
+    *conv_line.VARIANTS,
     *conv_depthwise.VARIANTS,
     *conv_thumb.VARIANTS,
     Variant(Kernel("midge_conv2d_planar_s8", "conv2d", profiled=True), pack_planar, _not_planar),

@@ -15,6 +15,7 @@ from midge.ir import Array, DType, Graph, Node
 from midge.program import Buffer, Call, Constant, Contract, Kernel, Layer, Operand, Program, Routine, Window
 
 Packed = Array | Routine
+SPENDING = "spending"  # the objective while bytes that dead channels saved are spent
 
 
 def _never_refuses(geometry: Any) -> str:
@@ -29,7 +30,8 @@ def _no_scratch(geometry: Any) -> int:
 class Variant:
     """One row of an operator's KERNELS table, best first. `refuses` gives the reason why a geometry is not served, '' if it is;
     `pack` makes the constants of the kernel's struct from it, routines included; `scratch` is in bytes; `block` is how many rows one call
-    may compute; `spends` marks a variant that stores more bytes of weights than the model has, for `--optimize speed` only."""
+    may compute; `spends` marks a variant that stores more bytes of weights than the model has, for `--optimize speed` only; `bulky` one whose code
+    is much as well, which is not taken for bytes of weights that dead channels saved either."""
 
     kernel: Kernel
     pack: Callable[..., Mapping[str, Packed]]
@@ -37,6 +39,7 @@ class Variant:
     scratch: Callable[[Any], int] = _no_scratch
     block: int = 1
     spends: bool = False
+    bulky: bool = False
 
     @property
     def name(self) -> str:
@@ -96,8 +99,10 @@ class Lowering:
         missing = variant.kernel.features - self.features
         if missing:
             return f"needs {', '.join(sorted(missing))}"
-        if variant.spends and self.optimize != "speed":
+        if variant.spends and self.optimize not in ("speed", SPENDING):
             return "stores more bytes of weights than the model has"
+        if variant.bulky and self.optimize != "speed":
+            return "costs more code than the weights of dead channels make up for"
         if variant.kernel.features and self.optimize == "size":
             return "costs more code than the portable kernel"
         reason = variant.refuses(geometry)
@@ -109,7 +114,7 @@ class Lowering:
     def _cheapest(self, accepted: list[Variant], shape: Shape | None) -> Variant:
         chosen = self.choices.get(self.layer)
         if chosen is not None:
-            return next(variant for variant in accepted if variant.name == chosen)
+            return next((variant for variant in accepted if variant.name == chosen), accepted[0])  # a neighbour's choice may have changed the layout
         found = [self.costs.estimate(variant.name, shape) for variant in accepted] if shape else []
         if any(estimate is None for estimate in found) or not found:
             return accepted[0]

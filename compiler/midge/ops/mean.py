@@ -21,7 +21,8 @@ from midge.fixedpoint import Int64, quantize_multiplier, requantize
 from midge.ir import Array, DType, Node, Op, TensorType
 from midge.ops.build import Builder, OnnxNode, onnx_op
 from midge.ops.lowering import Lowering
-from midge.ops.pool import MEAN, AveragePool, average_scales, lower_mean, pool_params, quotient
+from midge.ops.pool import MEAN, AveragePool, lower_mean, pool_params
+from midge.ops.pool_numbers import average_scales, quotient
 
 
 @dataclass(frozen=True)

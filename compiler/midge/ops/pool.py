@@ -24,6 +24,7 @@ from midge.ir import Array, DType, Node, Op, TensorType
 from midge.ops.build import Builder, OnnxNode, onnx_op
 from midge.ops.conv import resolve_pads, window_count
 from midge.ops.lowering import Lowering
+from midge.ops.pool_numbers import average_scales, quotient, short_scales
 from midge.program import Contract, Kernel, Operand, Window
 
 AVERAGE = Kernel("midge_average_pool_s8", "pool", profiled=True)
@@ -32,6 +33,7 @@ MAX = Kernel("midge_max_pool_s8", "pool")
 MEAN = Kernel("midge_mean_s8", "pool", profiled=True, contract=Contract.REDUCE)
 MEAN_ONCE = Kernel("midge_mean_s8", "pool", contract=Contract.REDUCE)
 MEAN_HALF_AWAY = Kernel("midge_mean_half_away_s8", "pool", contract=Contract.REDUCE)
+MOST_TAPS = 255  # whose sum of int8 fits in 16 bits
 KERNELS = (AVERAGE, AVERAGE_ONCE, MAX, MEAN, MEAN_ONCE, MEAN_HALF_AWAY)
 
 
@@ -93,11 +95,17 @@ class AveragePool(Op):
         params["count_min"] = int(count.min())
         if self.count_include_pad:
             params["count_top"], params["count_left"], params["count_bottom"], params["count_right"] = self.pads
-        multiplier, shift = quantize_multipliers(average_scales(x, out, np.arange(count.min(), count.max() + 1)))
+        counts = np.arange(count.min(), count.max() + 1)
+        multiplier, shift = quantize_multipliers(average_scales(x, out, counts))
+        kernel, short = AVERAGE if away else AVERAGE_ONCE, None
+        if fast(ctx, MAX, channels) is not MAX and self.kernel[0] * self.kernel[1] <= MOST_TAPS:
+            short = short_scales(average_scales(x, out, counts), counts, (multiplier, shift), away=away)
+        if short is not None:
+            (multiplier, shift), kernel = short, replace(kernel, symbol="midge_average_pool_dsp_s8", family="pool_dsp", features=frozenset({"dsp"}))
         window = Window(height, self.kernel[0], self.strides[0], 1, self.pads[0], rows_out=out.hwc[0])
         pad_row = ctx.pad_row(x.q.z, width * channels if window.may_pad else 1)
         constants: dict[str, Array | str] = {"multiplier": multiplier, "shift": shift.astype(np.int8), "pad_row": pad_row}
-        ctx.call(node, AVERAGE if away else AVERAGE_ONCE, params, [ctx.operand(node.inputs[0], window)], constants)
+        ctx.call(node, kernel, params, [ctx.operand(node.inputs[0], window)], constants)
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,7 @@ class MaxPool(Op):
         params = pool_params(x, out, self.kernel, self.strides[1], self.dilations, self.pads[1], raw=True)
         window = Window(height, self.kernel[0], self.strides[0], self.dilations[0], self.pads[0], rows_out=out.hwc[0])
         pad_row = ctx.pad_row(-128, width * channels) if window.may_pad else None
-        ctx.call(node, MAX, params, [Operand(ctx.buffer(node.inputs[0]).name, window, width * channels, pad_row=pad_row)], {})
+        ctx.call(node, fast(ctx, MAX, channels), params, [Operand(ctx.buffer(node.inputs[0]).name, window, width * channels, pad_row=pad_row)], {})
 
 
 def pooled_shape(
@@ -163,26 +171,6 @@ def raw_average(x: TensorType, out: TensorType, numerics: str) -> bool:
     return numerics == "tflite" and x.quant == out.quant
 
 
-def average_scales(x: TensorType, out: TensorType, count: Array) -> Array:
-    """s_x / (s_y * count), in double precision from float32 scales."""
-    return x.q.s / out.q.s / np.asarray(count, np.float64)
-
-
-def quotient(total: Int64, multiplier: Array, shift: Array, *, away: bool) -> Int64:
-    """total * multiplier * 2**(shift - 31), exact halves to even or away from zero: pool_quotient in kernels/pool.c.
-
-    The multiplier is a rounded reciprocal; a product within |total| units of a half is taken for one.
-    """
-    multiplier, shift = np.asarray(multiplier, np.int64), np.asarray(shift, np.int64)
-    limit = np.where(shift > 0, np.int64(1) << (30 - np.maximum(shift, 0)), np.int64(1) << 31)
-    total = np.clip(total, -limit, limit)
-    right, slack = 31 - shift, np.abs(total)
-    value = total * multiplier + (np.int64(1) << (right - 1)) + slack
-    rounded = value >> right
-    tie = (value & ((np.int64(1) << right) - 1)) <= 2 * slack
-    return np.asarray(rounded - (tie & ((rounded <= 0) if away else (rounded & 1 == 1))), np.int64)
-
-
 def pool_params(x: TensorType, out: TensorType, kernel: tuple[int, int], stride: int, dilations: tuple[int, int], pad: int, *, raw: bool) -> dict[str, int]:
     """midge_pool_params without fused clamp and counted padding. `raw`: input and output mean the same, integers are averaged as they are."""
     return {
@@ -212,10 +200,18 @@ def lower_mean(ctx: Lowering, node: Node, kernel: Kernel, params: dict[str, int]
     x = ctx.graph.type(node.inputs[0])
     constants: dict[str, Array | str] = {"multiplier": multiplier, "shift": shift.astype(np.int8), "pad_row": ctx.pad_row(x.q.z, 1)}
     params = params | {"in_width": x.hwc[0] * x.hwc[1]}
-    if "mve" in ctx.features and ctx.optimize != "size":
-        kernel = replace(kernel, symbol=f"{kernel.symbol.removesuffix('_s8')}_mve_s8", family="pool_mve", features=frozenset({"mve"}))
-    source, scratch = ctx.operand(node.inputs[0], flat=True), 4 * params["channels"]
+    kernel, source, scratch = fast(ctx, kernel, params["channels"]), ctx.operand(node.inputs[0], flat=True), 4 * params["channels"]
     ctx.call(node, kernel, params, [source], constants, rows=1, scratch_nbytes=scratch, splits=("in_width",))
+
+
+def fast(ctx: Lowering, kernel: Kernel, channels: int) -> Kernel:
+    """The kernel that does the same with what the target's cores have."""
+    served = {"mve": (MEAN, MEAN_ONCE, MEAN_HALF_AWAY), "dsp": (MAX, MEAN, MEAN_ONCE, MEAN_HALF_AWAY) if channels >= 4 else ()}
+    for feature, kernels in served.items():
+        if feature in ctx.features and kernel in kernels and ctx.optimize != "size":
+            symbol = f"{kernel.symbol.removesuffix('_s8')}_{feature}_s8"
+            return replace(kernel, symbol=symbol, family=f"pool_{feature}", features=frozenset({feature}))
+    return kernel
 
 
 def rounded_up(size: int, kernel: int, stride: int, dilation: int, begin: int, end: int) -> int:

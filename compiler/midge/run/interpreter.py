@@ -58,8 +58,8 @@ class Interpreter:
             if trace is not None:
                 self._keep(call, step, written[call.output])
                 left[step.call] -= step.count
-                if not any(rows for rows, other in zip(left, program.calls, strict=True) if other.layer == call.layer):
-                    trace(call.layer, written[call.output].copy())
+                if call.output == program.layers[call.layer].buffer and not any(rows for rows, other in zip(left, program.calls, strict=True) if other.layer == call.layer):
+                    trace(call.layer, program.buffers[call.output].hwc(written[call.output].copy()))
         if (self.guarded[:GUARD] != guards[0]).any() or (self.guarded[-GUARD:] != guards[1]).any():
             raise IRError("a kernel wrote outside the arena")
         return [self._view(port.buffer).copy().view(port.type.dtype.numpy).reshape(port.type.shape) for port in program.outputs]

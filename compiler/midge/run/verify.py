@@ -14,6 +14,7 @@ from midge.codegen.manifest import changed_files, load_manifest
 from midge.codegen.reference import load_reference
 from midge.errors import UsageError, VerifyFailed
 from midge.ir import Array, Graph
+from midge.program import planar_order
 from midge.run.firmware import RunResult
 from midge.run.host import run_host
 from midge.run.qemu import run_qemu
@@ -109,6 +110,9 @@ def _compare(graph: Graph, layers: list[dict[str, object]], samples: Sequence[Se
             index = int(str(layer["index"]))
             expected = np.ascontiguousarray(values[str(layer["buffer"])]).reshape(-1)
             got = np.frombuffer(run.layers[(number, index)], np.uint8)
+            if layer["planar"]:
+                _, width, channels = graph.type(str(layer["buffer"])).hwc
+                got = np.ascontiguousarray(got.reshape(-1, width * channels)[:, planar_order(width, channels)]).reshape(-1)
             compared += expected.nbytes
             difference = _difference(number, index, str(layer["name"]), str(layer["kind"]), expected, got)
             if difference is not None:

@@ -19,6 +19,7 @@ from midge.schedule.rows import WHOLE, Rows, apply_solution, make_rows, split
 from midge.schedule.solve import solve
 
 Progress = Callable[[int, int, int, int], None]
+MOST_NATURAL = 4  # rows; kernels that take more pair pixels across rows and lose nothing with two
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,12 @@ def choose(planner: Planner) -> Plan:
     return least if wish.least else planner.coarsened(least, wish.ram or least.arena)
 
 
+def natural_grain(call: Call) -> int:
+    """The fewest rows that cost a kernel no more instructions a row than many: what it takes at once, two of those that take any number."""
+    block = split(call).block
+    return block if block <= MOST_NATURAL else 2
+
+
 class Planner:
     """Plans of one Program."""
 
@@ -99,7 +106,7 @@ class Planner:
 
     def natural(self) -> Plan:
         """Rows as kernels take them, layers at the end at once."""
-        return self.with_tail(self.plan([split(call).block for call in self.calls]))
+        return self.with_tail(self.plan([natural_grain(call) for call in self.calls]))
 
     def least(self) -> Plan:
         """Single rows, and what may be coarser in the same arena."""
@@ -110,10 +117,10 @@ class Planner:
         """The plan with larger grains where an arena of `budget` bytes allows them: layers at the end, then kernels that take several rows."""
         plan = self.with_tail(plan, budget)
         for index, call in enumerate(self.calls):
-            block = split(call).block
-            if plan.grains[index] not in (WHOLE, block):
-                finer = self.plan([block if i == index else grain for i, grain in enumerate(plan.grains)], budget)
-                plan = finer if finer.arena <= budget else plan
+            natural = natural_grain(call)
+            if plan.grains[index] not in (WHOLE, natural):
+                tried = self.plan([natural if i == index else grain for i, grain in enumerate(plan.grains)], budget)
+                plan = tried if tried.arena <= budget else plan
         return plan
 
     def with_tail(self, plan: Plan, budget: int | None = None) -> Plan:

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depthwise 3x3 on the DSP extension from planar rows: one output row of one channel after the other, up to eight outputs at a time.
+
+A word holds four pixels in the order 0, 2, 1, 3, so that two SXTB16 make two pairs of adjacent pixels; SMLAD meets a pair with two taps, SMLABT and
+SMLATB with one. Taps on padding are left out, which the biases of the edges make up for. The stream is described in kernels/depthwise_dsp.h, planar rows in midge.program.
+
+Source: ARM DDI 0403, Armv7-M Architecture Reference Manual (SMLAD, SMLABT, SMMLA, SMMLAR, SXTB16, SSAT; LDR takes any address).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from midge.ir import Array
+from midge.microkernels.gemm import TOTAL, Gemm, int32_words, pairs
+from midge.program import Routine, planar_order
+
+NARROW = 6  # outputs of a row, or of half a row, that is computed at once, at most, the pointers to its rows in registers
+BLOCK = 8  # outputs at a time of a wider row
+HEADER = 12  # bytes
+OUT, PIXEL, END, STREAM_END, ROWS, CARRY, ZERO, START, WIDTH, FRAME = (
+    0,
+    4,
+    8,
+    12,
+    16,
+    28,
+    40,
+    44,
+    48,
+    52,
+)  # the frame of wide rows; OUT, PIXEL, END alone of narrow ones
+TWIN, FAMILY = "midge_depthwise_planar_row_s8", "depthwise_dsp"
+
+
+@dataclass(frozen=True)
+class Planar:
+    """One layer: weights (C, 9) and requantization, the input's zero_point and width, output width, padding on the left and stride in pixels."""
+
+    gemm: Gemm
+    zero_point: int
+    in_width: int
+    width: int
+    pad: int
+    stride: int
+    numerics: str
+
+    @property
+    def total(self) -> int:
+        """The shift that all channels share, 0 if they do not."""
+        return TOTAL if self.gemm.suits(TOTAL, self.numerics) else 0
+
+    def refuses(self) -> str:
+        """Why rows are not served, '' if they are."""
+        reach = (self.width - 1) * self.stride - self.pad + 3 - self.in_width
+        if self.width < 2 or self.in_width < 2:
+            return "one column"
+        if self.pad > 1 or reach > 1:
+            return "more than one pixel of padding"
+        if self.blocks and self.stride == 1 and self.pad == 0 and self.in_width - self.blocks * BLOCK < 4:
+            return "less than four pixels after the last eight"
+        return ""
+
+    @property
+    def halves(self) -> bool:
+        """Whether a row is computed as a part of six outputs and the rest."""
+        return NARROW < self.width <= 2 * NARROW
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of a wide row before its last one."""
+        return 0 if self.width <= 2 * NARROW else (self.width - 1) // BLOCK
+
+    def stream(self) -> Array:
+        """The int32 words that the routine walks."""
+        gemm = self.gemm.sharing(self.total, self.numerics) if self.total else self.gemm
+        scale, rounding = gemm.ending(self.total, self.numerics)
+        w = gemm.weights.reshape(-1, 3, 3).astype(np.int64)
+        reach = (self.width - 1) * self.stride - self.pad + 3 - self.in_width
+        left = self.zero_point * w[:, :, 0].sum(1) * (self.pad > 0)
+        right = self.zero_point * w[:, :, 2].sum(1) * (reach > 0)
+        bias = np.stack([gemm.bias + left, gemm.bias, gemm.bias + right], 1)
+        scaled = w << scale[:, None, None]
+        lanes = pairs(np.stack([scaled[:, :, 0], scaled[:, :, 1], scaled[:, :, 1], scaled[:, :, 2]], 2).reshape(-1)).reshape(len(w), 6)
+        last = [] if self.total else [-gemm.shift.astype(np.int64)[:, None]]
+        body = np.concatenate([bias << scale[:, None], lanes, gemm.multiplier.astype(np.int64)[:, None], rounding[:, None], *last], 1)
+        return int32_words(np.concatenate([[4 * body.size, self.total, self.zero_point << 16], body.reshape(-1)]))
+
+    def routine(self) -> Routine:
+        """For this width if it is narrow, for all that end in a like block otherwise."""
+        twice, relu = self.numerics == "tflite", self.gemm.zero_point == -128
+        ending = f"_shift{self.total}" if self.total else ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
+        finish = Finish(self.total, twice, twice and not relu)
+        columns, count = self.in_width - self.blocks * BLOCK * self.stride, self.width - self.blocks * BLOCK
+        narrow = not self.blocks
+        lines = _halves(self, finish) if self.halves else _narrow(self, finish) if narrow else _wide(self, columns, count, finish)
+        symbol = f"midge_depthwise_s{self.stride}p{self.pad}_{columns}_{count}{'_wide' if self.blocks else ''}{ending}"
+        return Routine(symbol, TWIN + ("_tflite" if twice else ""), FAMILY, tuple(lines), 36 + (12 if narrow else FRAME))
+
+
+@dataclass(frozen=True)
+class Finish:
+    """How sums are requantized: with the shift `total` or with their own, rounded twice, with a correction of negative ones.
+
+    Multiplier, C and n are in r6, r7 and r9.
+    """
+
+    total: int
+    twice: bool
+    corrects: bool
+
+    def lines(self, accs: list[str]) -> list[str]:
+        lines = []
+        for acc in accs:
+            if self.corrects and not self.total:
+                lines += [f"smmlar r8, {acc}, r6, r7", f"add {acc}, r8, {acc}, asr #31"]
+            else:
+                lines.append(f"{'smmlar' if self.twice and not self.total else 'smmla'} {acc}, {acc}, r6, r7")
+            lines += [f"ssat {acc}, #8, {acc}, asr #{self.total}"] if self.total else [f"asr {acc}, {acc}, r9", f"ssat {acc}, #8, {acc}"]
+        return lines
+
+
+@dataclass
+class Block:
+    """What a kernel row adds to some outputs: outputs 0 to len(accs) - 1 read pixels from -pad on, of which 0 to columns - 1 are in the row.
+
+    Data go through r8 and r9, taps 0, 1 are in r6, taps 1, 2 in r7. `carried`: pixel -1 is the upper half of the word at `carried` in the frame.
+    `bias` maps outputs to the register that holds theirs until they start.
+    """
+
+    accs: list[str]
+    columns: int
+    pad: int
+    stride: int
+    bias: dict[str, str]
+    words: int  # whole words of the row within reach
+
+    def row(self, pointer: str, advance: int, carried: int | None = None, carry: int | None = None, past: int = 0) -> list[str]:
+        """`advance` the pointer past the row's part, or it is so many bytes `past` its beginning; `carry` is where the last pair is kept."""
+        lines, first, last = [], max(0, -self.pad), min(self.columns - 1, (len(self.accs) - 1) * self.stride - self.pad + 2)
+        if carried is not None:
+            lines += [f"ldr r8, [sp, #{carried}]", *self._meet("r8", -1, single="top")]
+
+        def address(offset: int) -> str:
+            nonlocal past, advance
+            if not offset and advance:
+                past, moved, advance = advance, advance, 0
+                return f"[{pointer}], #{moved}"
+            return f"[{pointer}, #{offset - past}]" if offset != past else f"[{pointer}]"
+
+        column, order = first // 4 * 4, planar_order(4, 1)
+        while column <= last:
+            inside, low, high = column // 4 < self.words, max(first - column, 0), last - column
+            if not inside or high == 0 or low == 3:
+                for x in range(column + low, min(last, column + 3 if inside else column) + 1):
+                    lines += [f"ldrsb r8, {address(column + int(order[x - column]) if inside else x)}", *self._meet("r8", x, single="low")]
+                column += 4 if inside else 1
+                continue
+            lines.append(f"ldr r9, {address(column)}")
+            lines += ["sxtb16 r8, r9"] if low < 2 else []
+            lines += ["sxtb16 r9, r9, ror #8"] if high > 1 else []
+            lines += self._meet("r8", column) if low < 2 else []
+            lines += self._meet("r9", column + 2) if high > 1 else []
+            column += 4
+        if carry is not None:
+            lines.append(f"str r9, [sp, #{carry}]")
+        return lines + ([f"add {pointer}, #{advance}"] if advance else [])
+
+    def _meet(self, data: str, column: int, single: str = "") -> list[str]:
+        """All outputs that pixels `column` and `column` + 1 take part in, or one of them if `single`."""
+        found = []
+        for i, acc in enumerate(self.accs):
+            tap = column - (i * self.stride - self.pad)
+            if single:
+                operation = _single(tap, "b" if single == "low" else "t")
+            else:
+                whole = {0: ("smlad", "r6"), 1: ("smlad", "r7")}
+                operation = whole.get(tap) or ({-1: ("smlatb", "r6"), 2: ("smlabt", "r7")}.get(tap))
+            if operation is not None:
+                found.append(f"{operation[0]} {acc}, {data}, {operation[1]}, {self.bias.pop(acc, acc)}")
+        return found
+
+
+def _single(tap: int, half: str) -> tuple[str, str] | None:
+    """Instruction and taps for one pixel."""
+    return {0: (f"smla{half}b", "r6"), 1: (f"smla{half}t", "r6"), 2: (f"smla{half}t", "r7")}.get(tap)
+
+
+def _store(accs: list[str], *, more: bool) -> list[str]:
+    """Outputs from r8 on, r9 bytes apart; r6 and r7 are free. OUT moves to the pixel after eight if `more`, else to the next channel of the first."""
+    places = ("", ", r9", ", r9, lsl #1", ", r6", ", r9, lsl #2", ", r7", ", r6, lsl #1")
+    lines = ["add r6, r9, r9, lsl #1"] if len(accs) > 3 else []
+    if more:
+        for first in (0, 4):
+            lines += [f"strb {acc}, [r8{place}]" for acc, place in zip(accs[first : first + 4], places[:4], strict=True)]
+            lines.append("add r8, r8, r9, lsl #2")
+        return [*lines, f"str r8, [sp, #{OUT}]"]
+    if len(accs) > 7:
+        lines += ["add r7, r8, r6", f"strb {accs[7]}, [r7, r9, lsl #2]"]
+    if len(accs) > 5:
+        lines.append("add r7, r6, r9, lsl #1")
+    lines += [f"strb {acc}, [r8{place}]" for acc, place in zip(accs[1:7], places[1:], strict=False)]
+    return [*lines, f"strb {accs[0]}, [r8], #1", f"str r8, [sp, #{OUT}]"]
+
+
+def _narrow(planar: Planar, finish: Finish) -> list[str]:
+    """r0 to r5 sums, r10 to r12 rows, r14 stream."""
+    accs = ["r0", "r2"] if planar.width == 2 else [f"r{i}" for i in range(planar.width)]
+    middle = "r1" if planar.width == 2 else accs[-2]
+    lines = ["push {r4-r11, lr}", "sub sp, #12", "ldr r3, [r3, #12]", "strd r2, r3, [sp]", "mov lr, r1", f"ldr r4, [lr], #{HEADER}", "add r4, r4, lr"]
+    lines += [f"str r4, [sp, #{END}]", "ldmia r0, {r10-r12}", "1:", f"ldmia lr!, {{{accs[0]}, {middle}, {accs[-1]}}}"]
+    block = Block(accs, planar.in_width, planar.pad, planar.stride, {acc: middle for acc in accs[1:-1] if acc != middle}, planar.in_width // 4)
+    for pointer in ("r10", "r11", "r12"):
+        lines += ["ldmia lr!, {r6, r7}", *block.row(pointer, planar.in_width)]
+    lines += ["ldmia lr!, {r6, r7}" if finish.total else "ldmia lr!, {r6, r7, r9}", *finish.lines(accs), f"ldrd r8, r9, [sp, #{OUT}]"]
+    return [*lines, *_store(accs, more=False), f"ldr r6, [sp, #{END}]", "cmp lr, r6", "bne.w 1b", "add sp, #12", "pop {r4-r11, pc}"]
+
+
+def _halves(planar: Planar, finish: Finish) -> list[str]:
+    """Like narrow rows, in two parts, r14 staying at the beginning of the channel's part of the stream."""
+    lines = ["push {r4-r11, lr}", "sub sp, #12", "ldr r3, [r3, #12]", "strd r2, r3, [sp]", "mov lr, r1", f"ldr r4, [lr], #{HEADER}", "add r4, r4, lr"]
+    lines += [f"str r4, [sp, #{END}]", "ldmia r0, {r10-r12}", "1:"]
+    for first, count in ((0, NARROW), (NARROW, planar.width - NARROW)):
+        accs = [f"r{i}" for i in range(count)]
+        middle = accs[max(0, count - 2)] if first else accs[-1]
+        lines.append(f"ldr r0, [lr, #8]" if count == 1 else f"ldrd {middle}, {accs[-1]}, [lr, #4]" if first else f"ldrd r0, {middle}, [lr]")
+        bias = {acc: middle for acc in (accs if first else accs[1:])[:-1] if acc != middle and acc != accs[-1]}
+        block = Block(accs, planar.in_width, planar.pad - first * planar.stride, planar.stride, bias, planar.in_width // 4)
+        for k, pointer in enumerate(("r10", "r11", "r12")):
+            lines += [f"ldrd r6, r7, [lr, #{12 + 8 * k}]"]
+            lines += block.row(pointer, 0, past=planar.in_width) if first else block.row(pointer, planar.in_width)
+        lines += _requantized(accs, finish)
+        lines += ["add r6, r9, r9, lsl #1"]
+        places = ("", ", r9", ", r9, lsl #1", ", r6", ", r9, lsl #2")
+        if first:
+            lines += ["add r7, r8, r6, lsl #1", "add r8, r8, #1", f"str r8, [sp, #{OUT}]", *(["add r8, r6, r9, lsl #1"] if count > 5 else [])]
+            lines += [f"strb {acc}, [r7{place}]" for acc, place in zip(accs, (*places, ", r8"), strict=False)]
+        else:
+            lines += ["add r7, r6, r9, lsl #1", *(f"strb {acc}, [r8{place}]" for acc, place in zip(accs, (*places, ", r7"), strict=True))]
+    lines += [f"add lr, lr, #{44 if finish.total else 48}", f"ldr r6, [sp, #{END}]", "cmp lr, r6", "bne.w 1b"]
+    return [*lines, "add sp, #12", "pop {r4-r11, pc}"]
+
+
+def _wide(planar: Planar, columns: int, count: int, finish: Finish) -> list[str]:
+    """r0 to r5, r10, r11 sums, r12 the row, r14 the channel's part of the stream. The last block has `count` outputs and `columns` pixels."""
+    stride, names = planar.stride, ["r0", "r1", "r2", "r3", "r4", "r5", "r10", "r11"]
+    lines = ["push {r4-r11, lr}", f"sub sp, #{FRAME}", "ldr r4, [r3, #12]", f"strd r2, r4, [sp, #{OUT}]", "ldr r4, [r3]", f"strd r2, r4, [sp, #{START}]"]
+    lines += [
+        "ldmia r0, {r4-r6}",
+        f"strd r4, r5, [sp, #{ROWS}]",
+        f"str r6, [sp, #{ROWS + 8}]",
+        "ldr r4, [r3, #8]",
+        "sub r4, r4, #1",
+        "lsr r4, r4, #3",
+        f"add r4, r6, r4, lsl #{2 + stride}",
+    ]
+    lines += ["ldr r6, [r1, #8]", f"str r6, [sp, #{ZERO}]", f"ldr r5, [r1], #{HEADER}", "add r5, r5, r1", f"strd r4, r5, [sp, #{END}]", "mov lr, r1", "1:"]
+    if planar.pad:
+        lines += [f"ldr r8, [sp, #{ZERO}]", *(f"str r8, [sp, #{CARRY + 4 * k}]" for k in range(3))]
+    if planar.blocks:
+        reach = BLOCK * stride + 2
+        block = Block(names, reach, planar.pad, stride, dict.fromkeys(names[:-1], "r11"), -(-reach // 4))
+        lines += ["2:", "ldr r11, [lr, #4]", *_rows(block, BLOCK * stride, carry=True), *_requantized(names, finish), *_store(names, more=True)]
+        lines += [f"ldr r6, [sp, #{END}]", "cmp r12, r6", "bne.w 2b"]
+    accs = names[:count]
+    block = Block(accs, columns, planar.pad, stride, dict.fromkeys(accs[:-2], accs[max(0, count - 2)]), columns // 4)
+    lines += [f"ldrd {accs[-2]}, {accs[-1]}, [lr, #4]" if count > 1 else f"ldr {accs[0]}, [lr, #8]"]
+    lines += [*_rows(block, columns, carry=False), *_requantized(accs, finish), *_store(accs, more=False)]
+    lines += [f"add lr, lr, #{44 if finish.total else 48}", f"ldrd r6, r7, [sp, #{END}]", f"ldr r8, [sp, #{START}]", f"ldr r9, [sp, #{WIDTH}]"]
+    lines += ["add r6, r6, r9", "add r8, r8, #1", f"str r6, [sp, #{END}]", f"str r8, [sp, #{START}]", f"str r8, [sp, #{OUT}]", "cmp lr, r7", "bne.w 1b"]
+    return [*lines, f"add sp, #{FRAME}", "pop {r4-r11, pc}"]
+
+
+def _rows(block: Block, advance: int, *, carry: bool) -> list[str]:
+    """All kernel rows of a block of a wide row."""
+    lines = []
+    for k in range(3):
+        carried = CARRY + 4 * k if block.pad else None
+        lines += [f"ldrd r6, r7, [lr, #{12 + 8 * k}]", f"ldr r12, [sp, #{ROWS + 4 * k}]"]
+        lines += [*block.row("r12", advance, carried, carried if carry else None), f"str r12, [sp, #{ROWS + 4 * k}]"]
+    return lines
+
+
+def _requantized(accs: list[str], finish: Finish) -> list[str]:
+    """Outputs from sums; r8 is where the first of them goes, r9 the bytes to the next."""
+    return ["ldrd r6, r7, [lr, #36]", *([] if finish.total else ["ldr r9, [lr, #44]"]), *finish.lines(accs), f"ldrd r8, r9, [sp, #{OUT}]"]

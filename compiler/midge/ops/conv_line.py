@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depthwise convolution along one axis on the DSP extension: windows 1xk, row by row, and windows kx1 of a tensor one pixel wide, whose rows
+stand one behind the other and so are the pixels of one line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from midge.microkernels.depthwise_line import MOST_TAPS, Line
+from midge.ops.conv_depthwise import refuses_channels
+from midge.ops.conv_dsp import DSP, gemm_of
+from midge.ops.lowering import Packed, Variant
+from midge.program import Kernel
+
+if TYPE_CHECKING:
+    from midge.ops.conv_kernels import ConvLayer
+
+LINE = Kernel("midge_depthwise_line_dsp_s8", "depthwise_line_dsp", features=DSP)
+FEWEST = 4  # outputs of a line that pay for the strip
+
+
+def column(layer: ConvLayer) -> bool:
+    """Whether the window slides over rows of one pixel."""
+    return layer.weights.shape[2] == 1 and layer.op.hwc(layer.types[0])[1] == layer.out.hwc[1] == 1
+
+
+def upright(layer: ConvLayer) -> dict[str, int]:
+    """What of midge_conv2d_params is different for a column that is read as one row."""
+    op, taps = layer.op, layer.weights.shape[1]
+    size = {"in_width": op.hwc(layer.types[0])[0], "out_width": layer.out.hwc[0], "kernel_height": 1, "kernel_width": taps}
+    return size | {"stride": op.strides[0], "dilation": op.dilations[0], "pad": op.pads[0]}
+
+
+def line_of(layer: ConvLayer) -> Line:
+    """The layer's integers and how its lines are walked."""
+    params = layer.params | (upright(layer) if column(layer) else {})
+    return Line(gemm_of(layer), params["out_width"], params["stride"], params["dilation"], layer.numerics)
+
+
+def pack(layer: ConvLayer) -> dict[str, Packed]:
+    """midge_depthwise_line_constants."""
+    line = line_of(layer)
+    return {"stream": line.stream(), "line": line.routine()}
+
+
+def refuses(layer: ConvLayer) -> str:
+    """Why lines do not serve a layer, '' if they do."""
+    reason = refuses_channels(layer)
+    if reason:
+        return reason
+    if not column(layer) and layer.weights.shape[1] > 1:
+        return "neither a window in width nor a column of single pixels"
+    line = line_of(layer)
+    if not 2 <= line.taps <= MOST_TAPS:
+        return f"{line.taps} taps, 2 to {MOST_TAPS} are offered"
+    if line.stride > 2 or (line.stride > 1 and line.dilation > 1):
+        return f"stride {line.stride}" + (", dilated" if line.dilation > 1 else "")
+    if line.outputs < FEWEST * line.dilation:
+        return f"{line.outputs} outputs in a line"
+    return line.gemm.refuses()
+
+
+def scratch(layer: ConvLayer) -> int:
+    return line_of(layer).scratch
+
+
+VARIANTS = (Variant(LINE, pack, refuses, scratch),)

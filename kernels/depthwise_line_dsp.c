@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "depthwise_line_dsp.h"
+
+#include "arch/dsp.h"
+#include "fixedpoint.h"
+
+static inline int32_t line_pair(int32_t low, int32_t high) { return (int32_t)(((uint32_t)low & 0xffffu) | (uint32_t)high << 16); }
+
+/* Four channels of the pixels of a walk to the strip. */
+static inline void line_spread(const int8_t *in, const int32_t *shape, int32_t *strip, int32_t depth) {
+  int32_t pixel = -shape[MIDGE_LINE_LEFT], pixels = shape[MIDGE_LINE_PIXELS], pitch = shape[MIDGE_LINE_PITCH];
+  int32_t zero = (int8_t)(shape[MIDGE_LINE_ZERO] & 0xff);
+  for (int32_t pair = shape[MIDGE_LINE_FIRST] / 4; pixel < pixels; ++pair, pixel += 2) {
+    for (int32_t c = 0; c < 4; ++c) {
+      int32_t low = pixel >= 0 ? in[pixel * pitch + c] : zero;
+      strip[c * depth + pair] = line_pair(low, pixel + 1 < pixels ? in[(pixel + 1) * pitch + c] : zero);
+    }
+  }
+}
+
+/* Weight `tap` of a channel. */
+static inline int32_t line_weight(const int32_t *weights, int32_t tap) {
+  int32_t place = (tap & ~3) + ((tap & 1) << 1) + ((tap & 2) >> 1);
+  return (int8_t)(((uint32_t)weights[place / 4] >> (8 * (place % 4))) & 0xffu);
+}
+
+/* The outputs of one channel. Requantization: acc holds twice the sum. */
+static inline void line_channel(const int32_t *strip, const int32_t *stream, int32_t taps, int8_t *out, const int32_t *shape, int rounding) {
+  const int32_t *weights = stream + 3;
+  int32_t stride = shape[MIDGE_LINE_STRIDE], n = (int32_t)((uint32_t)weights[taps / 4] >> 24);
+  for (int32_t x = 0; x < shape[MIDGE_LINE_OUTPUTS]; ++x) {
+    int32_t acc = stream[2];
+    for (int32_t tap = 0; tap < taps; ++tap) {
+      int32_t pixel = x * stride + tap, pair = strip[pixel / 2];
+      acc += 2 * line_weight(weights, tap) * (pixel % 2 != 0 ? midge_high16(pair) : midge_low16(pair));
+    }
+    int64_t product = (int64_t)acc * stream[0] + (rounding == MIDGE_ROUND_TWICE ? INT64_C(0x80000000) : 0);
+    int32_t value = (int32_t)(product >> 32) + stream[1];
+    if (rounding == MIDGE_ROUND_TWICE && acc < 0) {
+      --value;
+    }
+    out[x * shape[MIDGE_LINE_PITCH]] = (int8_t)midge_clamp(value >> n, -128, 127);
+  }
+}
+
+static inline void line_walk(const int8_t *in, const int32_t *stream, int8_t *out, const int32_t *shape, int32_t *strip, int rounding) {
+  int32_t taps = stream[MIDGE_LINE_TAPS], depth = stream[MIDGE_LINE_DEPTH], last = shape[MIDGE_LINE_CHANNELS] - 4;
+  stream += MIDGE_LINE_HEAD;
+  for (int32_t channel = 0; channel <= last; channel = channel < last && channel + 4 > last ? last : channel + 4) {
+    line_spread(in + channel, shape, strip, depth);
+    for (int32_t c = 0; c < 4; ++c, stream += 4 + taps / 4) {
+      line_channel(strip + c * depth, stream, taps, out + channel + c, shape, rounding);
+    }
+  }
+}
+
+void midge_depthwise_line_s8(const int8_t *in, const int32_t *stream, int8_t *out, const int32_t *shape, int32_t *strip) {
+  line_walk(in, stream, out, shape, strip, MIDGE_ROUND_ONCE);
+}
+
+void midge_depthwise_line_s8_tflite(const int8_t *in, const int32_t *stream, int8_t *out, const int32_t *shape, int32_t *strip) {
+  line_walk(in, stream, out, shape, strip, MIDGE_ROUND_TWICE);
+}
+
+/* Pairs `from` to `to` of four channels hold padding only. */
+static inline void line_pad(int32_t *strip, int32_t depth, int32_t from, int32_t to, int32_t zero) {
+  for (int32_t pair = from; pair < to; ++pair) {
+    strip[pair] = strip[depth + pair] = strip[2 * depth + pair] = strip[3 * depth + pair] = line_pair(zero, zero);
+  }
+}
+
+/* Outputs whose windows begin at pixels at, at + stride * dilation, ...; those of a dilated line lie `dilation` apart. */
+static inline void line_outputs(const midge_conv2d_params *p, const int8_t *in, int32_t at, const midge_depthwise_line_constants *c, int8_t *out,
+                                int32_t outputs, int32_t *strip) {
+  int32_t shape[MIDGE_LINE_SIZES], step = p->dilation, depth = c->stream[MIDGE_LINE_DEPTH];
+  int32_t length = (outputs - 1) * p->stride + c->stream[MIDGE_LINE_TAPS];
+  int32_t before = at < 0 ? (step - 1 - at) / step : 0, first = at + before * step;
+  int32_t inside = first < p->in_width ? (p->in_width - first + step - 1) / step : 0, room = length - before;
+  int32_t pixels = inside < room ? inside : room, zero = c->pad_row[0];
+  if (pixels <= 0) { /* padding only */
+    pixels = before = first = 0;
+  }
+  line_pad(strip, depth, 0, before / 2, zero);
+  line_pad(strip, depth, (before + pixels + 1) / 2, (length + 1) / 2, zero);
+  shape[MIDGE_LINE_FIRST] = before / 2 * 4;
+  shape[MIDGE_LINE_LEFT] = before & 1;
+  shape[MIDGE_LINE_PIXELS] = pixels;
+  shape[MIDGE_LINE_ZERO] = (int32_t)(0x01010101u * ((uint32_t)zero & 0xffu));
+  shape[MIDGE_LINE_OUTPUTS] = outputs;
+  shape[MIDGE_LINE_PITCH] = step * p->in_channels;
+  shape[MIDGE_LINE_CHANNELS] = p->in_channels;
+  shape[MIDGE_LINE_STRIDE] = p->stride;
+  c->line(in + first * p->in_channels, c->stream, out, shape, strip);
+}
+
+void midge_depthwise_line_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_line_constants *constants,
+                                 int8_t *const *out_rows, unsigned rows, void *scratch) {
+  const midge_conv2d_params *p = params;
+  int32_t most = constants->stream[MIDGE_LINE_MOST], step = p->dilation;
+  for (unsigned row = 0; row < rows; ++row) {
+    for (int32_t phase = 0; phase < step && phase < p->out_width; ++phase) {
+      for (int32_t x = phase, left; x < p->out_width; x += most * step) {
+        left = (p->out_width - x + step - 1) / step;
+        line_outputs(p, in_rows[row], x * p->stride - p->pad, constants, out_rows[row] + x * p->out_channels, left < most ? left : most, scratch);
+      }
+    }
+  }
+}
