@@ -90,7 +90,7 @@ def test_level_of_optimization_is_shown_and_kept(model: Path, tmp_path: Path) ->
     assert manifest["optimize"] == "size"
     assert "costs more code than the portable kernel" in " ".join(manifest["layers"][0]["refused"])
     shown = run_json("compile", model, "-o", tmp_path / "other")
-    assert shown["optimize"] == "lean"
+    assert shown["optimize"] == "balanced"
     assert [line["refused"] for line in shown["layers"]] == [line["refused"] for line in load_layers(tmp_path / "other")]
 
 

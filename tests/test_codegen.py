@@ -22,7 +22,7 @@ from support import program_of, run_reference
 
 from midge.codegen.c import emit
 from midge.codegen.kernels import emit_kernels
-from midge.codegen.layers import row_index
+from midge.codegen.calls import row_index
 from midge.codegen.manifest import changed_files, load_manifest
 from midge.codegen.names import c_float, c_identifier, c_integer, c_string, plain_text
 from midge.codegen.sources import blank, parse, read_source
@@ -217,7 +217,7 @@ def test_two_libraries_live_in_one_program(tmp_path):
 
 def test_hooks_see_every_layer_once(tmp_path):
     net = branches()
-    program = placed(net)
+    program = place(placed(net), Wish(by_rows=False))
     write_library(program, tmp_path / "lib")
     (tmp_path / "hooks.h").write_text(
         '#include <stdio.h>\n#define MIDGE_HOOK_BEGIN(layer) (printf("b%d\\n", layer))\n'
@@ -495,7 +495,7 @@ def broken(change) -> Program:
 BROKEN = {
     "not a C identifier": lambda p: setattr(p, "name", "a-b"),
     "constant 'x;' is not a C identifier": lambda p: p.constants.update({"x;": Constant("x;", DType.S8, np.zeros(1, np.int8))}),
-    "is not placed in the arena": lambda p: setattr(p.buffers["x"], "offset", -1),
+    "is not placed in the arena": lambda p: p.buffers["x"].put(-1),
     "no power of two": lambda p: setattr(p, "arena_align", 12),
     "meets padding and has no row": lambda p: p.calls.__setitem__(0, replace(p.calls[0], inputs=(replace(p.calls[0].inputs[0], pad_row=None),))),
     "has the fields": lambda p: p.calls.__setitem__(0, replace(p.calls[0], params=dict(reversed(p.calls[0].params.items())))),

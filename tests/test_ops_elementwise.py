@@ -249,7 +249,7 @@ def test_lowering_picks_table_flat_and_rows():
     equal = call_of(Add(), [x, x], s8(x.shape, 0.13, 0))
     assert (equal.rows, equal.in_place, equal.params["width"], equal.params["channels"]) == (1, 0, 1, 60)
     channel = call_of(Add(), [row, x], x)
-    assert (channel.rows, channel.in_place, channel.params["width"], channel.params["a_pixel_stride"]) == (1, 1, 20, 0)
+    assert (channel.rows, channel.in_place, channel.params["width"], channel.params["a_pixel_stride"]) == (4, 1, 5, 0)
     rows = call_of(Mul(), [x, (column, np.ones(column.shape, np.int8))], x)
     assert (rows.rows, rows.inputs[1].window.stride, rows.params["b_channel_stride"]) == (4, 1, 0)
     assert call_of(Mul(), [row, column], s8((1, 4, 1, 3), 0.1, 0)).in_place is None

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from midge.errors import IRError
 from midge.ir import DType, TensorType
 from midge.program import Buffer, Call, Kernel, Operand, Port, Program, Window
-from midge.schedule import arena, certify, place
+from midge.schedule import certify, place
 
 KERNEL = Kernel("midge_nothing", "nothing")
 
@@ -54,7 +55,7 @@ def overlaps(program: Program) -> bool:
     joined = {
         frozenset((call.output, call.inputs[call.in_place].buffer))
         for i, call in enumerate(program.calls)
-        if call.in_place is not None and program.buffers[call.inputs[call.in_place].buffer].live[1] == i
+        if call.in_place is not None and program.steps[program.buffers[call.inputs[call.in_place].buffer].live[1]].call == i
     }
     items = list(program.buffers.values())
     for i, a in enumerate(items):
@@ -71,7 +72,7 @@ def test_two_hundred_planted_overlaps_are_caught():
     while tried < 200:
         program = place(make_program(rng.randint(0, 10**6), 8))
         name = rng.choice(list(program.buffers))
-        program.buffers[name].offset = 16 * rng.randint(0, program.arena_nbytes // 16)
+        program.buffers[name].put(16 * rng.randint(0, program.arena_nbytes // 16))
         if not overlaps(program):
             continue
         tried += 1
@@ -84,20 +85,22 @@ def test_two_hundred_planted_overlaps_are_caught():
 def test_misaligned_and_outside_are_caught():
     program = place(make_program(3, 5))
     buffer = next(iter(program.buffers.values()))
-    buffer.align, buffer.offset = 4, 2
+    buffer.align = 4
+    buffer.put(2)
     with pytest.raises(IRError, match="misaligned"):
         certify(program)
-    buffer.offset = program.arena_nbytes
+    buffer.put(program.arena_nbytes // 4 * 4)
     with pytest.raises(IRError, match="outside"):
         certify(program)
 
 
 def test_scratch_never_meets_its_operands():
     program = place(make_program(11, 10))
-    index = next((i for i, call in enumerate(program.calls) if call.scratch_nbytes), None)
+    index = next((i for i, step in enumerate(program.steps) if program.calls[step.call].scratch_nbytes), None)
     if index is None:
         pytest.fail("the seed has no scratch; choose another")
-    program.scratch_offsets[index] = program.buffers[program.calls[index].output].offset
+    step = program.steps[index]
+    program.steps[index] = replace(step, scratch=program.buffers[program.calls[step.call].output].offset)
     with pytest.raises(IRError, match="scratch"):
         certify(program)
 
@@ -111,4 +114,4 @@ def test_in_place_chain_costs_one_buffer():
     program.inputs = [Port("a", "a", program.buffers["a"].type, program.buffers["a"].type)]
     program.outputs = [Port("c", "c", program.buffers["c"].type, program.buffers["c"].type)]
     assert place(program).arena_nbytes == 64
-    assert arena.lower_bound(arena.make_slots(program)) == 64
+    assert program.lower_bound == 64

@@ -72,7 +72,7 @@ def test_objectives_differ_in_what_they_spend():
 
 
 def test_no_room_for_scratch_leaves_the_portable_kernel():
-    tight, roomy = (taken(conv_graph(32), Choice("lean", room={0: nbytes})) for nbytes in (8, 4096))
+    tight, roomy = (taken(conv_graph(32), Choice("balanced", room={0: nbytes})) for nbytes in (8, 4096))
     assert not tight.kernel.features
     assert any("bytes of scratch, 8 are free" in reason for reason in tight.refused)
     assert roomy.kernel.features

@@ -38,12 +38,14 @@ from midge.ptq import quantize_model as quantize
 from midge.report.summary import Report, summarize
 from midge.run.interpreter import Interpreter
 from midge.run.tune import tune as measure
-from midge.schedule import place, spare
+from midge.schedule import Wish, place, spare
+from midge.schedule.plan import Progress as PlanProgress
 from midge.targets import Target, get_target
 from midge.text import print_graph
 
 IO = ("quantized", "model")
-OPTIMIZE = ("size", "lean", "balanced", "speed")
+OPTIMIZE = ("size", "ram", "balanced", "speed")
+SCHEDULES = ("rows", "layers")
 Progress = Callable[[int, int], None]
 Model = Any  # a path, the bytes of a file, or an onnx.ModelProto
 
@@ -148,19 +150,27 @@ def compile(
     io: str = "quantized",
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     batch: int | None = None,
-    optimize: str = "lean",
+    optimize: str = "balanced",
+    ram: int | None = None,
     flash: int | None = None,
+    schedule: str = "rows",
+    stream_input: bool = False,
+    stepwise: bool = False,
     costs: str | Path | None = None,
     require_fast: bool = False,
     keep_dead_channels: bool = False,
     progress: Progress | None = None,
+    plan_progress: PlanProgress | None = None,
 ) -> Library:
     """Compile an ONNX model to a Library for `target` (see midge.targets.TARGETS).
 
     numerics: "onnx" rounds once, as ONNX Runtime does on QDQ models; "tflite" rounds twice, as TFLite Micro's reference kernels.
-    optimize: "lean" takes the fastest kernels that need no larger arena than the portable ones and store no more bytes of weights than the model
-    has, "balanced" the fastest that store no more bytes of weights, "speed" any, "size" the portable ones.
-    flash: at most so many bytes of code and constants; the fewest instructions within them are chosen. costs: a table made by `midge tune`.
+    optimize: "balanced" takes the fastest kernels that store no more bytes of weights than the model has, "speed" any, "size" the portable ones; each with
+    all the RAM saved that costs no time. "ram" takes the kernels of "balanced" and the least RAM.
+    ram: the arena has at most so many bytes, at the cost of time where needed. flash: at most so many bytes of code and constants; the fewest
+    instructions within them are chosen. costs: a table made by `midge tune`.
+    schedule: "rows" computes rows of several layers in turn where that saves RAM, "layers" one layer after the other.
+    stream_input: rows of the input are pushed into a run, which never holds all of them. stepwise: a run may be done in parts.
     require_fast: refuse to compile if a layer is left to a portable kernel although the target has features for a faster one.
     keep_dead_channels: compute channels, too, that no output can depend on; they are left out otherwise, without changing any output.
     io: "quantized" ports take the integers of the network, "model" ports the element types the model declares.
@@ -172,6 +182,10 @@ def compile(
         raise UsageError(f"no --io named {io!r}; known: {', '.join(IO)}")
     if optimize not in OPTIMIZE:
         raise UsageError(f"no --optimize named {optimize!r}; known: {', '.join(OPTIMIZE)}")
+    if schedule not in SCHEDULES:
+        raise UsageError(f"no --schedule named {schedule!r}; known: {', '.join(SCHEDULES)}")
+    if stream_input and stepwise:
+        raise UsageError("--stepwise: a run whose input is streamed is cut by its rows already; leave one of --stream-input and --stepwise out")
     machine = get_target(target)
     graph = quantized_graph(model, calibration=calibration, observer=observer, numerics=numerics, shapes=shapes, batch=batch, progress=progress)
     graph = integerize(graph, io)
@@ -181,19 +195,24 @@ def compile(
     graph.name = c_identifier(name or graph.name)
     saved = dead.weight_nbytes[0] - dead.weight_nbytes[1] if dead else 0
     table = load_costs(target, None if costs is None else Path(costs))
-    choice = Choice(optimize, table, flash, require_fast=require_fast, saved=saved)
-    return Library(graph, _placed(graph, machine, digest, choice), dead)
+    choice = Choice("balanced" if optimize == "ram" else optimize, table, flash, require_fast=require_fast, saved=saved)
+    wish = Wish(optimize == "ram", ram, stream_input, stepwise, schedule == "rows")
+    if stream_input and len(graph.inputs) != 1:
+        raise UsageError(f"--stream-input: the model has {len(graph.inputs)} inputs; one is offered")
+    program = _placed(graph, machine, digest, choice, wish, plan_progress)
+    program.optimize = optimize
+    return Library(graph, program, dead)
 
 
-def _placed(graph: Graph, target: Target, digest: str, choice: Choice) -> Program:
-    """The placed Program of a Graph under its own name. "lean" places the portable kernels first, to know what room each layer has."""
-    if choice.optimize != "lean":
-        return place(lower(graph, target, graph.name, digest, choice))
-    portable = place(lower(graph, target, graph.name, digest, replace(choice, optimize="size", flash=None, require_fast=False)))
-    program = place(lower(graph, target, graph.name, digest, replace(choice, room=spare(portable))))
-    if program.arena_nbytes <= portable.arena_nbytes:
-        return program
-    return place(lower(graph, target, graph.name, digest, replace(choice, room={})))  # there is room for each layer, but not in one piece
+def _placed(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish, progress: PlanProgress | None) -> Program:
+    """The placed Program of a Graph under its own name. If what its kernels need beside the tensors is too much for wish.ram, those that need less."""
+    program = lower(graph, target, graph.name, digest, choice)
+    try:
+        return place(program, wish, progress)
+    except UsageError:
+        portable = place(lower(graph, target, graph.name, digest, replace(choice, optimize="size", flash=None, require_fast=False)), replace(wish, least=True))
+        assert wish.ram is not None
+        return place(lower(graph, target, graph.name, digest, replace(choice, room=spare(portable, wish.ram))), wish, progress)
 
 
 def tune(

@@ -71,11 +71,15 @@ COMPILE = (
     click.option("--numerics", type=click.Choice(["onnx", "tflite"]), help="Round as ONNX Runtime (onnx, the default) or as TFLite Micro (tflite)."),
     click.option(
         "--optimize",
-        type=click.Choice(["size", "lean", "balanced", "speed"]),
-        help="Take portable kernels only (size), the fastest that need no larger arena than those (lean, the default), the fastest that store no more "
-        "weights than the model has (balanced), or any (speed).",
+        type=click.Choice(["size", "ram", "balanced", "speed"]),
+        help="Take portable kernels only (size), the fastest that store no more weights than the model has (balanced, the default), or any (speed), and save "
+        "the RAM that costs no time; or the kernels of balanced in the least RAM (ram).",
     ),
+    click.option("--ram", type=click.IntRange(min=1), metavar="BYTES", help="Keep the arena within so many bytes, at the cost of time where needed."),
     click.option("--flash", type=int, metavar="BYTES", help="Choose kernels that keep code and constants within so many bytes."),
+    click.option("--schedule", type=click.Choice(["rows", "layers"]), help="Compute rows of several layers in turn (rows, the default), or layer by layer."),
+    click.option("--stream-input", is_flag=True, default=None, help="Take the input row by row through NAME_push_rows; it is never in RAM as a whole."),
+    click.option("--stepwise", is_flag=True, default=None, help="Let a run be done in parts, by NAME_step(arena, budget), for loops with other work."),
     click.option("--costs", metavar="CSV", help="Measured costs of kernels, made by `midge tune`, to choose by."),
     click.option("--require-fast", is_flag=True, default=None, help="Fail if a layer is left to a portable kernel on a core that has better."),
     click.option("--keep-dead-channels", is_flag=True, default=None, help="Compute channels, too, that no output can depend on."),

@@ -20,9 +20,9 @@ UNMEASURED = 1000  # bytes of code of a kernel that the table does not have
 
 @dataclass(frozen=True)
 class Choice:
-    """How kernels are chosen: the objective ("size", "lean", "balanced" or "speed"), measured costs, a budget of flash in bytes, a variant to take
+    """How kernels are chosen: the objective ("size", "balanced" or "speed"), measured costs, a budget of flash in bytes, a variant to take
     wherever it is accepted (for measuring it), and whether a refusal of every fast kernel is an error. `saved` are bytes of weights that the
-    model has and the Graph does not, because its channels are dead: "lean" and "balanced" may spend them on wider weights."""
+    model has and the Graph does not, because its channels are dead: "balanced" may spend them on wider weights."""
 
     optimize: str = "balanced"
     costs: Costs = field(default_factory=Costs)
@@ -40,7 +40,7 @@ def lower(graph: Graph, target: Target, name: str, digest: str, choice: Choice |
     """
     choice = choice or Choice()
     ctx = _lower(graph, target, name, digest, choice, {})
-    spending = choice.optimize in ("lean", "balanced") and choice.saved > 0
+    spending = choice.optimize == "balanced" and choice.saved > 0
     if spending or choice.flash is not None:
         stored = sum(_stored(offered.taken, offered.geometry) for offered in ctx.options.values()) + choice.saved if spending else None
         wide = replace(choice, optimize=SPENDING) if spending else choice

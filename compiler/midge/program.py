@@ -74,20 +74,35 @@ class Window:
 
 @dataclass
 class Buffer:
-    """One tensor in the arena: `rows` rows of `row_nbytes`, HWC, or `planar`: see planar_order. `offset` and `live` (first and last call, -1 is before the run) come from the planner."""
+    """One tensor in the arena: `rows` rows of `row_nbytes`, HWC, or `planar`: see planar_order. The scheduler says where each row lies, and in which steps the tensor is alive
+    (-1 is before the run). A row that is never written or read has offset -1."""
 
     name: str
     type: TensorType
     rows: int
     row_nbytes: int
     align: int = 4
-    offset: int = -1
+    offsets: tuple[int, ...] = ()
     live: tuple[int, int] = (0, 0)
     planar: bool = False
 
     @property
     def nbytes(self) -> int:
         return self.rows * self.row_nbytes
+
+    @property
+    def offset(self) -> int:
+        """Of row 0, -1 before it is placed."""
+        return self.offsets[0] if self.offsets else -1
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether rows lie one after the other."""
+        return all(offset == self.offset + row * self.row_nbytes for row, offset in enumerate(self.offsets))
+
+    def put(self, offset: int) -> None:
+        """Place all rows one after the other from `offset` on."""
+        self.offsets = tuple(offset + row * self.row_nbytes for row in range(self.rows))
 
     def hwc(self, data: Array) -> Array:
         """The bytes of the buffer as HWC."""
@@ -143,7 +158,7 @@ class Operand:
 
 @dataclass(frozen=True)
 class Call:
-    """One kernel producing `rows` rows of `output`, from row `first_row` on. `completes` marks the last call of a layer."""
+    """One kernel producing `rows` rows of `output`, from row `first_row` on."""
 
     layer: int
     name: str
@@ -157,9 +172,21 @@ class Call:
     first_row: int = 0
     scratch_nbytes: int = 0
     in_place: int | None = None  # index of the input whose buffer may become the output's, because each element is read before it is written
-    completes: bool = True
     block: int = 1  # output rows that one call of the kernel may compute
+    splits: tuple[str, ...] = ()  # params that count what is in a row: a call that takes whole tensors as one row may be split into rows by them
+    split_rows: int = 1  # into how many
     refused: tuple[str, ...] = ()  # better kernels and why each was not taken
+
+
+@dataclass(frozen=True)
+class Step:
+    """`count` rows of a call from row `first` on, of its output or, for REDUCE, of its input; call -1 is the arrival of input rows. Scratch of the
+    call lies at `scratch` meanwhile; that of a REDUCE call stays there from its first step to its last."""
+
+    call: int
+    first: int
+    count: int
+    scratch: int = -1
 
 
 @dataclass(frozen=True)
@@ -205,7 +232,9 @@ class Program:
     arena_nbytes: int = 0
     arena_align: int = 16
     lower_bound: int = 0
-    scratch_offsets: dict[int, int] = field(default_factory=dict)  # call index -> offset
+    peak_step: int = -1  # at which the most bytes are alive
+    state_offset: int = -1  # of what is kept between calls that each run a part; -1 if the library runs in one go
+    steps: list[Step] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def buffer(self, name: str) -> Buffer:

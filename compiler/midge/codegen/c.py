@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import re
 
-from midge.codegen.header import internal_header, public_header
+from midge.codegen.header import internal_header, public_header, streams
+from midge.codegen.calls import offset_type, pads, place
 from midge.codegen.kernels import LICENCE, emit_kernels, file_name
-from midge.codegen.layers import ROW_HELPER, Stage, pads, place, stage_source, stages
+from midge.codegen.layers import PLACED_ROW_HELPER, ROW_HELPER, Stage, places_source, stage_source, stages, stepped_calls
 from midge.codegen.manifest import manifest_text
 from midge.codegen.names import check_identifier, comment, plain_text
 from midge.codegen.routines import routine_files
+from midge.codegen.steps import run_source
 from midge.codegen.weights import weights_source
 from midge.errors import IRError
 from midge.ir import DType
@@ -49,14 +51,15 @@ def check_program(program: Program) -> None:
     if program.arena_align < 1 or program.arena_align & (program.arena_align - 1):
         raise IRError(f"arena_align {program.arena_align} is no power of two")
     for buffer in program.buffers.values():
-        if buffer.offset < 0 or buffer.offset + buffer.nbytes > program.arena_nbytes:
+        if len(buffer.offsets) != buffer.rows or min(buffer.offsets) < 0 or max(buffer.offsets) + buffer.row_nbytes > program.arena_nbytes:
             raise IRError(f"buffer '{buffer.name}' at {buffer.offset}, {buffer.nbytes} bytes, is not placed in the arena of {program.arena_nbytes} bytes")
     for port in program.inputs + program.outputs:
         if port.type.nbytes > program.buffer(port.buffer).nbytes:
             raise IRError(f"port '{port.name}' has {port.type.nbytes} bytes, its buffer {program.buffer(port.buffer).nbytes}")
-    for index, call in enumerate(program.calls):
-        if call.scratch_nbytes and index not in program.scratch_offsets:
-            raise IRError(f"call {index} ('{call.name}') has no place for its scratch")
+    for step in program.steps:
+        call = program.calls[step.call]
+        if step.call >= 0 and call.scratch_nbytes and step.scratch < 0:
+            raise IRError(f"call {step.call} ('{call.name}') has no place for its scratch")
 
 
 def main_source(program: Program, steps: list[Stage]) -> str:
@@ -67,15 +70,20 @@ def main_source(program: Program, steps: list[Stage]) -> str:
     blocks = [
         f"{LICENCE}\n" + comment(_head(program)),
         f'#include "{name}.h"',
-        "#include <stddef.h>",
+        "#include <stddef.h>" + ("\n#include <string.h>" if program.state_offset >= 0 else ""),
         "\n".join(f'#include "{header}"' for header in headers),
     ]
-    if any(pads(call, operand) for call in program.calls for operand in call.inputs):
-        blocks.append(re.sub(r"\bname(?=_)", name, ROW_HELPER.replace("NAME_", f"{name.upper()}_")))
-    blocks += [stage_source(program, step) for step in steps]
-    blocks += [_accessor(program, port, f"input_{i}", "") for i, port in enumerate(program.inputs)]
+    meets = [program.buffers.get(operand.buffer) for call in program.calls for operand in call.inputs if pads(call, operand)]
+    for helper, wanted in ((ROW_HELPER, any(b is None or b.contiguous for b in meets)), (PLACED_ROW_HELPER, any(b and not b.contiguous for b in meets))):
+        if wanted:
+            text = helper.replace("NAME_", f"{name.upper()}_").replace("OFFSET", offset_type(program))
+            blocks.append(re.sub(r"\bname(?=_)", name, text))
+    blocks += places_source(program)
+    stepped = stepped_calls(program)
+    blocks += [stage_source(program, step, stepped) for step in steps]
+    blocks += [_accessor(program, port, f"input_{i}", "") for i, port in enumerate(program.inputs) if not streams(program)]
     blocks += [_accessor(program, port, f"output_{i}", "const ") for i, port in enumerate(program.outputs)]
-    return "\n\n".join([*blocks, _run(program, steps)]) + "\n"
+    return "\n\n".join([*blocks, *run_source(program)]) + "\n"
 
 
 def _head(program: Program) -> list[str]:
@@ -87,9 +95,12 @@ def _head(program: Program) -> list[str]:
         f"Arena {program.arena_nbytes:,} bytes, weights {program.weight_nbytes:,} bytes, {program.macs:,} multiply-accumulates a run.",
         "",
     ]
-    if program.inputs:
-        lines.append(f"  memcpy({name}_input_0(arena), samples, {upper}_INPUT_0_BYTES);")
-    lines.append(f"  int error = {name}_run(arena);")
+    if streams(program):
+        lines += [f"  int wanted = {name}_begin(arena);", f"  while (wanted > 0) {{ wanted = {name}_push_rows(arena, row, 1); }}", f"  int error = {name}_finish(arena);"]
+    else:
+        if program.inputs:
+            lines.append(f"  memcpy({name}_input_0(arena), samples, {upper}_INPUT_0_BYTES);")
+        lines.append(f"  int error = {name}_run(arena);")
     if program.outputs:
         lines.append(f"  const {program.outputs[0].type.dtype.c} *result = {name}_output_0(arena);")
     return lines
@@ -102,22 +113,3 @@ def _accessor(program: Program, port: Port, suffix: str, const: str) -> str:
         address = f"({const}{element.c} *)({const}void *)({address})"
     head = f"{program.name.upper()}_CODE_SECTION {const}{element.c} *{program.name}_{suffix}({const}void *arena)"
     return f"{head} {{ return {address}; }}"
-
-
-def _run(program: Program, steps: list[Stage]) -> str:
-    name, upper = program.name, program.name.upper()
-    lines = [
-        f"{upper}_CODE_SECTION int {name}_run(void *arena) {{",
-        "  int8_t *base = arena;",
-        f"  if (base == NULL || ((uintptr_t)base & ({upper}_ARENA_ALIGN - 1u)) != 0u) {{",
-        f"    return {upper}_ERROR_ARENA;",
-        "  }",
-    ]
-    for step in steps:
-        layer, buffer = step.layer.index, program.buffer(step.layer.buffer)
-        lines += [
-            f"  MIDGE_HOOK_BEGIN({layer});",
-            f"  {name}_layer{layer}(base);",
-            f"  MIDGE_HOOK_END({layer}, 0, {place('base', buffer.offset)}, {buffer.nbytes});",
-        ]
-    return "\n".join([*lines, f"  return {upper}_OK;", "}"])

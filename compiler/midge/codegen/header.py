@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from midge.codegen.kernels import LICENCE
+from midge.codegen.manifest import digest
 from midge.codegen.names import c_float, c_string, comment, plain_text
 from midge.codegen.weights import declaration
 from midge.ir import DType, TensorType
@@ -29,7 +30,7 @@ def public_header(program: Program) -> str:
         f"#define {upper}_INPUT_COUNT {len(program.inputs)}u\n#define {upper}_OUTPUT_COUNT {len(program.outputs)}u",
         *(_port_macros(port, f"{upper}_INPUT_{i}") for i, port in enumerate(program.inputs)),
         *(_port_macros(port, f"{upper}_OUTPUT_{i}") for i, port in enumerate(program.outputs)),
-        f"#define {upper}_OK 0\n#define {upper}_ERROR_ARENA (-1) /* the arena is NULL or not aligned */",
+        f"#define {upper}_OK 0\n#define {upper}_ERROR_ARENA (-1) /* the arena is NULL or not aligned */" + _part_macros(program),
         '#ifdef __cplusplus\nextern "C" {\n#endif',
         *_prototypes(program),
         *_helpers(program),
@@ -52,16 +53,37 @@ def _port_macros(port: Port, stem: str) -> str:
     return "\n".join(lines)
 
 
+def streams(program: Program) -> bool:
+    """Whether rows of input are pushed."""
+    return any(step.call < 0 for step in program.steps)
+
+
+def _part_macros(program: Program) -> str:
+    """What a library that runs in parts defines beyond others."""
+    upper, text = program.name.upper(), ""
+    if program.state_offset >= 0:
+        text += f"\n#define {upper}_ERROR_ORDER (-2) /* the functions were called out of order, or the arena was written to */"
+    if streams(program):
+        buffer = program.buffer(program.inputs[0].buffer)
+        text += f"\n#define {upper}_ERROR_ROWS (-3) /* more rows of input than the model has, or fewer when it was to finish */"
+        text += f"\n\n/* Input 0 comes in rows. */\n#define {upper}_INPUT_0_ROWS {buffer.rows}u\n#define {upper}_INPUT_0_ROW_BYTES {buffer.row_nbytes}u"
+    return text
+
+
 def _prototypes(program: Program) -> list[str]:
     name, blocks = program.name, []
-    inputs = [f"{port.type.dtype.c} *{name}_input_{i}(void *arena);" for i, port in enumerate(program.inputs)]
+    inputs = [] if streams(program) else [f"{port.type.dtype.c} *{name}_input_{i}(void *arena);" for i, port in enumerate(program.inputs)]
     outputs = [f"const {port.type.dtype.c} *{name}_output_{i}(const void *arena);" for i, port in enumerate(program.outputs)]
     if inputs:
         blocks.append("/* Where to write an input. A run consumes it. */\n" + "\n".join(inputs))
     if outputs:
         blocks.append("/* Where to read an output after a run; it stays until an input is written. */\n" + "\n".join(outputs))
     text = "One inference. Returns 0 or a negative error code. Re-entrant: any number of instances, one arena each."
-    return [*blocks, comment([text]) + f"\nint {name}_run(void *arena);"]
+    run = comment([text]) + f"\nint {name}_run(void *arena);"
+    if streams(program):
+        element = program.inputs[0].type.dtype.c
+        return [*blocks, _STREAM_PROTOTYPES.replace("NAME", name).replace("UPPER", name.upper()).replace("ELEMENT", element)]
+    return [*blocks, _STEP_PROTOTYPES.replace("NAME", name), run] if program.state_offset >= 0 else [*blocks, run]
 
 
 def _helpers(program: Program) -> list[str]:
@@ -86,6 +108,19 @@ def _helpers(program: Program) -> list[str]:
             )
     return blocks
 
+
+_STREAM_PROTOTYPES = """\
+/* One inference, while its input arrives: begin, push rows of UPPER_INPUT_0_ROW_BYTES bytes as they come, any number at a time, and finish. begin and push_rows
+ * return how many more rows are wanted, finish 0, all of them a negative error code if called out of order. Any number of instances, one arena each. */
+int NAME_begin(void *arena);
+int NAME_push_rows(void *arena, const ELEMENT *rows, unsigned count);
+int NAME_finish(void *arena);"""
+
+_STEP_PROTOTYPES = """\
+/* One inference in parts, for loops that have other work: begin once the input is written, then step until nothing is left. Both return how many steps are
+ * left or a negative error code; `budget` is the most steps to run now. */
+int NAME_begin(void *arena);
+int NAME_step(void *arena, unsigned budget);"""
 
 _QUANTIZE = """\
 /* value / scale + zero_point, rounded to nearest with ties to even and limited to [low, high]; what is not a number counts as 0. */
@@ -113,7 +148,9 @@ def internal_header(program: Program) -> str:
     """NAME_internal.h: hooks, places for code and constants, and the constants' declarations."""
     name, upper = program.name, program.name.upper()
     externs = "\n".join(f"extern {declaration(program, constant)};" for constant in program.constants.values())
-    blocks = [f"{LICENCE}\n#ifndef {upper}_INTERNAL_H\n#define {upper}_INTERNAL_H", "#include <stdint.h>", _MACROS.replace("NAME", upper)]
+    magic = int(digest(f"{program.digest} {len(program.steps)}".encode())[:8], 16)
+    parts = [f"/* Marks what is kept between calls as this library's. */\n#define {upper}_MAGIC 0x{magic:08X}u"] if program.state_offset >= 0 else []
+    blocks = [f"{LICENCE}\n#ifndef {upper}_INTERNAL_H\n#define {upper}_INTERNAL_H", "#include <stdint.h>", _MACROS.replace("NAME", upper), *parts]
     if externs:
         blocks.append(f"/* Constants, defined in {name}_weights.c. */\n{externs}")
     return "\n\n".join([*blocks, "#endif"]) + "\n"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from midge.errors import UsageError
-from midge.program import Port, Program
+from midge.program import Buffer, Port, Program
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -53,12 +53,15 @@ def manifest_text(program: Program, files: Mapping[str, str]) -> str:
         "arena_bytes": program.arena_nbytes,
         "arena_align": program.arena_align,
         "lower_bound": program.lower_bound,
+        "steps": len(program.steps),
+        "peak": _peak(program),
+        "runs": "stream" if any(step.call < 0 for step in program.steps) else "steps" if program.state_offset >= 0 else "whole",
         "weights_bytes": program.weight_nbytes,
         "macs": program.macs,
         "inputs": [_port(program, port) for port in program.inputs],
         "outputs": [_port(program, port) for port in program.outputs],
         "layers": _layers(program),
-        "buffers": [{"name": b.name, "offset": b.offset, "nbytes": b.nbytes, "live": list(b.live)} for b in program.buffers.values()],
+        "buffers": [_buffer(b) for b in program.buffers.values()],
         "constants": [
             {"symbol": c.symbol, "dtype": c.dtype.value, "nbytes": c.data.nbytes, "sha256": digest(np.ascontiguousarray(c.data).tobytes())}
             for c in program.constants.values()
@@ -67,6 +70,20 @@ def manifest_text(program: Program, files: Mapping[str, str]) -> str:
         "warnings": list(program.warnings),
     }
     return json.dumps(body, indent=1) + "\n"
+
+
+def _buffer(buffer: Buffer) -> dict[str, Any]:
+    """Where a buffer lies; the places of its rows where they lie apart. `live` counts steps."""
+    places = {} if buffer.contiguous else {"rows": list(buffer.offsets)}
+    return {"name": buffer.name, "offset": buffer.offset, "nbytes": buffer.nbytes, "row_nbytes": buffer.row_nbytes, "live": list(buffer.live), **places}
+
+
+def _peak(program: Program) -> dict[str, Any]:
+    """The step at which the most bytes are alive: it decides how large the arena is."""
+    if not 0 <= program.peak_step < len(program.steps):
+        return {"step": program.peak_step, "layer": None}
+    step = program.steps[program.peak_step]
+    return {"step": program.peak_step, "layer": program.calls[step.call].layer if step.call >= 0 else None, "row": step.first}
 
 
 def digest(data: bytes) -> str:

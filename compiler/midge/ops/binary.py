@@ -109,7 +109,7 @@ class Binary(Op):
             dyadic = find_dyadic(self.all_results(ctx, types, out), (a, b), (types[0].q.z, types[1].q.z, out.q.z), limits)
             if dyadic is not None:
                 return lower_dyadic(ctx, node, dyadic, limits)
-        flat = serves_flat(types, out)
+        flat = whole_tensors
         operands = [ctx.operand(name, None if flat else row_window(kind, out), flat=flat) for name, kind in zip(node.inputs, types, strict=True)]
         whole = (i for i in (0, 1) if types[i].count == out.count and not ctx.graph.is_constant(node.inputs[i]))
         params = binary_params(self, types, out, ctx.graph.numerics, flat=flat)
@@ -117,7 +117,7 @@ class Binary(Op):
         if kind == "mul" and ctx.optimize != "size":
             factors = find_product(self.all_results(ctx, types, out), types[0].q.s * types[1].q.s / out.q.s, params, ctx.graph.numerics)
         kernel = Kernel(f"midge_{'product' if factors else kind}_s8", "elementwise", profiled=True)
-        ctx.call(node, kernel, params | (factors or {}), operands, {}, flat=flat, in_place=next(whole, None))
+        ctx.call(node, kernel, params | (factors or {}), operands, {}, flat=flat, in_place=next(whole, None), splits=("channels",) if flat else ())
         return None
 
     def terms(self, ctx: Lowering, types: list[TensorType], out: TensorType) -> Terms | str:
@@ -204,11 +204,6 @@ def word_multipliers(ratios: list[float]) -> tuple[list[int], int]:
 def extended_hwc(kind: TensorType, out: TensorType) -> tuple[int, int, int]:
     """(H, W, C) of an operand once it has as many axes as the result."""
     return kind.with_shape((1,) * (len(out.shape) - len(kind.shape)) + kind.shape).hwc
-
-
-def serves_flat(types: list[TensorType], out: TensorType) -> bool:
-    """Whether the whole result may be computed as one row: no operand is broadcast along H or W alone."""
-    return all(extended_hwc(t, out)[:2] in (out.hwc[:2], (1, 1)) for t in types)
 
 
 def row_window(kind: TensorType, out: TensorType) -> Window:

@@ -53,4 +53,4 @@ def lower_dyadic(ctx: Lowering, node: Node, dyadic: Dyadic, limits: tuple[int, i
     whole = (i for i in (0, 1) if not ctx.graph.is_constant(node.inputs[i]))
     operands = [ctx.operand(name, flat=True) for name in node.inputs]
     kernel = Kernel("midge_dyadic_s8" if limits == (-128, 127) else "midge_dyadic_clamped_s8", "elementwise")
-    ctx.call(node, kernel, params, operands, {}, flat=True, in_place=next(whole, None))
+    ctx.call(node, kernel, params, operands, {}, flat=True, in_place=next(whole, None), splits=("count",))

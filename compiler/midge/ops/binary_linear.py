@@ -73,4 +73,4 @@ def lower_linear(ctx: Lowering, node: Node, linear: Linear, limits: tuple[int, i
     whole = (i for i in (0, 1) if not ctx.graph.is_constant(node.inputs[i]))
     operands = [ctx.operand(name, flat=True) for name in node.inputs]
     kernel = Kernel("midge_linear_mve_s8", "elementwise_mve", features=frozenset({"mve"}))
-    ctx.call(node, kernel, params, operands, {}, flat=True, in_place=next(whole, None))
+    ctx.call(node, kernel, params, operands, {}, flat=True, in_place=next(whole, None), splits=("count",))

@@ -18,7 +18,7 @@ import numpy as np
 
 from midge.fixedpoint import Int64
 from midge.ir import Array, Node
-from midge.ops.lowering import Lowering
+from midge.ops.lowering import Lowering, Packed
 from midge.program import Kernel
 
 BITS = 20
@@ -58,4 +58,5 @@ def lower_terms(ctx: Lowering, node: Node, terms: Terms, limits: tuple[int, int]
     kernel = Kernel("midge_terms_s8" if limits == (-128, 127) else "midge_terms_clamped_s8", "elementwise")
     whole = (i for i in (0, 1) if not ctx.graph.is_constant(node.inputs[i]))
     operands = [ctx.operand(name, flat=True) for name in node.inputs]
-    ctx.call(node, kernel, params, operands, {"a_terms": terms.a, "b_terms": terms.b}, flat=True, in_place=next(whole, None))
+    tables: dict[str, Packed | str] = {"a_terms": terms.a, "b_terms": terms.b}
+    ctx.call(node, kernel, params, operands, tables, flat=True, in_place=next(whole, None), splits=("count",))

@@ -38,4 +38,4 @@ def call_clamp(ctx: Lowering, node: Node, source: str, layer: ConvLayer) -> None
     """Append the call that clamps `source` to the node's output."""
     nbytes = ctx.program.buffer(source).nbytes
     params = {"count": nbytes, "low": layer.params["act_min"], "high": layer.params["act_max"]}
-    ctx.call(node, CLAMP, params, [Operand(source, Window(1), nbytes)], {}, flat=True, in_place=0)
+    ctx.call(node, CLAMP, params, [Operand(source, Window(1), nbytes)], {}, flat=True, in_place=0, splits=("count",))

@@ -122,9 +122,11 @@ def lower_conv(ctx: Lowering, node: Node, layer: ConvLayer, sources: list[Operan
     if variant.kernel not in (conv_dsp.PIXEL, conv_dsp.POINTWISE, conv_strassen.KERNEL, conv_depthwise.PLANAR):
         constants["pad_row"] = ctx.pad_row(layer.types[0].q.z, -(-params["in_channels"] // 4) * 4)  # kernels may read whole words
     scratch, block, flat = variant.scratch(layer), _block(variant, layer), layer.flat
+    splits = ("in_width", "out_width") if flat else ()
     if variant.kernel is conv_line.LINE and conv_line.column(layer):
         params, sources, flat = params | conv_line.upright(layer), [ctx.operand(node.inputs[0], flat=True)], True
-    ctx.call(node, variant.kernel, params, sources, constants, output=output, flat=flat, scratch_nbytes=scratch, completes=not clamped, block=block)
+        splits = ()
+    ctx.call(node, variant.kernel, params, sources, constants, output=output, flat=flat, scratch_nbytes=scratch, block=block, splits=splits)
     if output:
         conv_clamp.call_clamp(ctx, node, output, whole)
 

@@ -55,16 +55,16 @@ class Concat(Op):
         if rows is not None and self.axis < rows:
             rows, first = None, 0
         size, strides, start = out.dtype.nbytes, row_major(out.shape, out.dtype.nbytes), 0
-        for i, (name, shape) in enumerate(zip(node.inputs, shapes, strict=True)):
+        for name, shape in zip(node.inputs, shapes, strict=True):
             count, stacked = shape[self.axis], self.axis == rows
             offset = 0 if stacked else start * strides[self.axis]
             params = block_params(shape[first:], row_major(shape[first:], size), strides[first:], size, out_offset=offset)
             source = ctx.operand(name, flat=rows is None)
-            kernel, last = ctx.choose(COPY, params).kernel, i + 1 == len(shapes)
+            kernel = ctx.choose(COPY, params).kernel
             if stacked:
-                ctx.call(node, kernel, params, [source], {}, first_row=start, rows=count, completes=last)
+                ctx.call(node, kernel, params, [source], {}, first_row=start, rows=count)
             else:
-                ctx.call(node, kernel, params, [source], {}, flat=rows is None, completes=last)
+                ctx.call(node, kernel, params, [source], {}, flat=rows is None)
             start += count
 
 

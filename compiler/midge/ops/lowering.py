@@ -12,7 +12,7 @@ import numpy as np
 from midge.costs import Costs, Shape
 from midge.errors import IRError
 from midge.ir import Array, DType, Graph, Node
-from midge.program import Buffer, Call, Constant, Kernel, Layer, Operand, Program, Routine, Window
+from midge.program import Buffer, Call, Constant, Contract, Kernel, Layer, Operand, Program, Routine, Window
 
 Packed = Array | Routine
 SPENDING = "spending"  # the objective while bytes that dead channels saved are spent
@@ -197,11 +197,12 @@ class Lowering:
         first_row: int = 0,
         scratch_nbytes: int = 0,
         in_place: int | None = None,
-        completes: bool = True,
         block: int = 1,
+        splits: tuple[str, ...] = (),
     ) -> None:
         """Append a Call that writes `output` (default: the node's first), all rows of it by default, as one row if `flat`.
 
+        `splits`: the params that count what is in the one row of a flat call, if it may as well run row by row.
         For a REDUCE kernel `rows` counts the input rows that are added. Constants given as arrays are stored and shared; strings are
         symbols already stored.
         """
@@ -222,8 +223,9 @@ class Lowering:
                 first_row,
                 scratch_nbytes,
                 in_place,
-                completes,
                 block,
+                splits,
+                (self.graph.type(node.inputs[0]) if kernel.contract is Contract.REDUCE else buffer.type).hwc[0] if splits else 1,
                 tuple(self.refusals),
             )
         )

@@ -200,9 +200,8 @@ def lower_mean(ctx: Lowering, node: Node, kernel: Kernel, params: dict[str, int]
     x = ctx.graph.type(node.inputs[0])
     constants: dict[str, Array | str] = {"multiplier": multiplier, "shift": shift.astype(np.int8), "pad_row": ctx.pad_row(x.q.z, 1)}
     params = params | {"in_width": x.hwc[0] * x.hwc[1]}
-    ctx.call(
-        node, fast(ctx, kernel, params["channels"]), params, [ctx.operand(node.inputs[0], flat=True)], constants, rows=1, scratch_nbytes=4 * params["channels"]
-    )
+    kernel, source, scratch = fast(ctx, kernel, params["channels"]), ctx.operand(node.inputs[0], flat=True), 4 * params["channels"]
+    ctx.call(node, kernel, params, [source], constants, rows=1, scratch_nbytes=scratch, splits=("in_width",))
 
 
 def fast(ctx: Lowering, kernel: Kernel, channels: int) -> Kernel:

@@ -56,7 +56,7 @@ class PRelu(Op):
         if slope is None:
             raise Unsupported("prelu: the slope is computed at run time; only a constant slope is offered")
         params, slopes = prelu_params(slope, types, out, ctx.graph.numerics, flat=True)
-        ctx.call(node, KERNEL, params, [ctx.operand(node.inputs[0], flat=True)], {"slope": slopes}, flat=True, in_place=0)
+        ctx.call(node, KERNEL, params, [ctx.operand(node.inputs[0], flat=True)], {"slope": slopes}, flat=True, in_place=0, splits=("width",))
 
 
 def prelu_params(slope: Array, types: list[TensorType], out: TensorType, numerics: str, *, flat: bool) -> tuple[dict[str, int], Array]:

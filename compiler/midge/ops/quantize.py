@@ -86,7 +86,8 @@ class Dequantize(Op):
 def call_edge(ctx: Lowering, node: Node, symbol: str, count: int, quant: Quant) -> None:
     """One flat Call of a kernel of family edge."""
     constants = {"scale": np.array([quant.s], np.float32)}
-    ctx.call(node, Kernel(symbol, "edge"), {"count": count, "zero_point": quant.z}, [ctx.operand(node.inputs[0], flat=True)], constants, flat=True)
+    operands = [ctx.operand(node.inputs[0], flat=True)]
+    ctx.call(node, Kernel(symbol, "edge"), {"count": count, "zero_point": quant.z}, operands, constants, flat=True, splits=("count",))
 
 
 def read_quant(builder: Builder, node: OnnxNode, shape: tuple[int, ...], dtype: DType) -> Quant:

@@ -66,7 +66,7 @@ class Resize(Op):
         windows = row_windows(self.rows, height)
         for first, count, window in windows:
             source = ctx.operand(node.inputs[0], window)
-            ctx.call(node, kernel, params, [source], constants, first_row=first, rows=count, completes=first + count == y.hwc[0])
+            ctx.call(node, kernel, params, [source], constants, first_row=first, rows=count)
 
 
 def row_windows(rows: tuple[int, ...], height: int) -> list[tuple[int, int, Window]]:

@@ -74,7 +74,8 @@ def call_table(ctx: Lowering, node: Node, source: str, table: Array) -> None:
     """One flat Call of midge_table_s8 from `source` to the output of `node`."""
     if table.size != 256 or table.dtype.itemsize != 1 or ctx.graph.type(source).dtype.nbytes != 1:
         raise IRError(f"'{node.name}': a table maps 256 bytes to bytes")
-    ctx.call(node, TABLE, {"count": ctx.graph.type(source).count}, [ctx.operand(source, flat=True)], {"table": table.view(np.int8)}, flat=True, in_place=0)
+    operands, constants = [ctx.operand(source, flat=True)], {"table": table.view(np.int8)}
+    ctx.call(node, TABLE, {"count": ctx.graph.type(source).count}, operands, constants, flat=True, in_place=0, splits=("count",))
 
 
 def rescaled(q: Int64, factor: float) -> Int64:

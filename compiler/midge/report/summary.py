@@ -82,8 +82,8 @@ def _layer_line(program: Program, layer: Layer) -> LayerLine:
 
 
 def _peak(program: Program) -> str:
-    """The call at which the buffers alive reach highest."""
-    tops = {
-        index: max((b.offset + b.nbytes for b in program.buffers.values() if b.live[0] <= index <= b.live[1]), default=0) for index in range(len(program.calls))
-    }
-    return program.calls[max(tops, key=lambda i: tops[i])].name if tops else "the input"
+    """The layer whose step has the most bytes alive."""
+    if not 0 <= program.peak_step < len(program.steps):
+        return "the input"
+    step = program.steps[program.peak_step]
+    return program.calls[step.call].name if step.call >= 0 else "the input"

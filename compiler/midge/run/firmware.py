@@ -117,7 +117,9 @@ def adapter_header(manifest: Mapping[str, Any]) -> str:
     """Text of midge_model.h: one model's API under names the test firmware knows."""
     model = Model.from_manifest(manifest)
     name, upper = model.name, model.name.upper()
-    inputs = _pointer_function("void *model_input(void *arena", f"(void *){name}_input_", len(model.input_bytes))
+    inputs, run = _pointer_function("void *model_input(void *arena", f"(void *){name}_input_", len(model.input_bytes)), f"    return {name}_run(arena);"
+    if manifest.get("runs") == "stream":
+        inputs, run = _STREAMED_INPUT.replace("UPPER", upper), _STREAMED_RUN.replace("UPPER", upper).replace("NAME", name)
     outputs = _pointer_function("const void *model_output(const void *arena", f"(const void *){name}_output_", len(model.output_bytes))
     return f"""\
 /* Generated: the API of {name} under the names the test firmware uses. */
@@ -135,16 +137,35 @@ def adapter_header(manifest: Mapping[str, Any]) -> str:
 #define MODEL_OUTPUT_COUNT {len(model.output_bytes)}
 #define MODEL_LAYER_COUNT {max(model.layer_names, default=-1) + 1}u
 
+{inputs}
 static inline int model_run(void *arena) {{
-    return {name}_run(arena);
+{run}
 }}
 
-{inputs}
 {_size_function("model_input_bytes", model.input_bytes)}
 {outputs}
 {_size_function("model_output_bytes", model.output_bytes)}
 #endif
 """
+
+
+_STREAMED_INPUT = """\
+static int32_t model_rows[(UPPER_INPUT_0_ROWS * UPPER_INPUT_0_ROW_BYTES + 3u) / 4u];
+
+static inline void *model_input(void *arena, uint32_t index) {
+    (void)arena;
+    (void)index;
+    return model_rows;
+}
+"""
+
+_STREAMED_RUN = """\
+    int left = NAME_begin(arena);
+    for (unsigned row = 0, count = 1; left > 0; row += count, count = count % 3u + 1u) {
+        count = count < (unsigned)left ? count : (unsigned)left;
+        left = NAME_push_rows(arena, (const void *)((const char *)model_rows + row * UPPER_INPUT_0_ROW_BYTES), count);
+    }
+    return left < 0 ? left : NAME_finish(arena);"""
 
 
 def _pointer_function(head: str, call: str, count: int) -> str:
@@ -195,14 +216,14 @@ def read_outputs(path: Path, model: Model, samples: int) -> list[Bytes]:
 def read_layers(path: Path) -> dict[tuple[int, int], bytes]:
     """layers.bin as (sample, layer) -> the bytes of its rows, in row order."""
     data = path.read_bytes()
-    rows: dict[tuple[int, int], list[tuple[int, bytes]]] = {}
+    rows: dict[tuple[int, int], dict[int, bytes]] = {}
     position = 0
     while position < len(data):
         sample, layer, row, nbytes = _RECORD.unpack_from(data, position)
         position += _RECORD.size
-        rows.setdefault((sample, layer), []).append((row, data[position : position + nbytes]))
+        rows.setdefault((sample, layer), {})[row] = data[position : position + nbytes]  # a row that several calls complete: the last
         position += nbytes
-    return {key: b"".join(part for _, part in sorted(parts, key=lambda entry: entry[0])) for key, parts in rows.items()}
+    return {key: b"".join(parts[row] for row in sorted(parts)) for key, parts in rows.items()}
 
 
 def read_measurement(path: Path) -> Measurement:

@@ -9,7 +9,7 @@ import numpy as np
 
 from midge.errors import IRError
 from midge.ir import Array
-from midge.program import Call, Contract, Operand, Program
+from midge.program import Call, Contract, Operand, Program, Step
 
 GUARD = 64  # bytes on both sides of the arena that must stay untouched
 Trace = Callable[[int, Array], None]
@@ -36,52 +36,101 @@ class Interpreter:
     def run(self, inputs: list[Array], trace: Trace | None = None) -> list[Array]:
         """Outputs for one set of inputs (shapes and dtypes of Program.inputs). The arena is filled with noise first.
 
-        `trace(layer, bytes)` is called after each layer with the bytes it wrote.
+        `trace(layer, bytes)` is called after the last row of each layer with all the bytes it wrote.
         """
+        program = self.program
         self.guarded[:] = self.random.integers(0, 256, self.guarded.size, np.uint8)
         guards = self.guarded[:GUARD].copy(), self.guarded[-GUARD:].copy()
-        for port, array in zip(self.program.inputs, inputs, strict=True):
-            self._view(port.buffer)[:] = np.ascontiguousarray(array, port.type.dtype.numpy).reshape(-1).view(np.uint8)
-        for index, call in enumerate(self.program.calls):
-            self._call(index, call)
-            if trace is not None and call.completes:
-                trace(call.layer, self.program.buffers[call.output].hwc(self._view(call.output).copy()))
+        given = [np.ascontiguousarray(array, port.type.dtype.numpy).reshape(-1).view(np.uint8) for port, array in zip(program.inputs, inputs, strict=True)]
+        arrives = any(step.call < 0 for step in program.steps)
+        for port, data in list(zip(program.inputs, given, strict=True))[1 if arrives else 0 :]:
+            self._put(port.buffer, 0, data)
+        left = [call.rows for call in program.calls]
+        written = {} if trace is None else {call.output: np.zeros(program.buffers[call.output].nbytes, np.uint8) for call in program.calls}
+        for step in program.steps:
+            if step.call < 0:
+                port = program.inputs[0]
+                nbytes = program.buffers[port.buffer].row_nbytes
+                self._put(port.buffer, step.first, given[0][step.first * nbytes : (step.first + step.count) * nbytes])
+                continue
+            call = program.calls[step.call]
+            self._step(call, step)
+            if trace is not None:
+                self._keep(call, step, written[call.output])
+                left[step.call] -= step.count
+                if call.output == program.layers[call.layer].buffer and not any(rows for rows, other in zip(left, program.calls, strict=True) if other.layer == call.layer):
+                    trace(call.layer, program.buffers[call.output].hwc(written[call.output].copy()))
         if (self.guarded[:GUARD] != guards[0]).any() or (self.guarded[-GUARD:] != guards[1]).any():
             raise IRError("a kernel wrote outside the arena")
-        return [self._view(port.buffer).copy().view(port.type.dtype.numpy).reshape(port.type.shape) for port in self.program.outputs]
+        return [self._view(port.buffer).copy().view(port.type.dtype.numpy).reshape(port.type.shape) for port in program.outputs]
+
+    def _put(self, name: str, row: int, data: Array) -> None:
+        """Bytes of whole rows from `row` on."""
+        buffer = self.program.buffers[name]
+        for number, each in enumerate(data.reshape(-1, buffer.row_nbytes), row):
+            self.arena[buffer.offsets[number] :][: each.size] = each
 
     def _view(self, name: str) -> Array:
         buffer = self.program.buffers[name]
         return self.arena[buffer.offset : buffer.offset + buffer.nbytes]
 
-    def _call(self, index: int, call: Call) -> None:
+    def _keep(self, call: Call, step: Step, written: Array) -> None:
+        """Copy what a step wrote."""
+        buffer = self.program.buffers[call.output]
+        if call.kernel.contract is Contract.REDUCE:
+            if step.first + step.count == call.rows:
+                written[:] = self._view(call.output)
+            return
+        for y in range(step.first, step.first + step.count):
+            start = (call.first_row + y) * call.row_nbytes
+            at = self._output(call, y) - self.base
+            written[start : start + call.row_nbytes] = self.arena[at : at + call.row_nbytes]
+        assert buffer.nbytes == written.size
+
+    def _output(self, call: Call, y: int) -> int:
+        """Address of output row y of a call."""
+        buffer = self.program.buffers[call.output]
+        if call.row_nbytes == buffer.row_nbytes:
+            return self.base + buffer.offsets[call.first_row + y]
+        return self.base + buffer.offset + (call.first_row + y) * call.row_nbytes
+
+    def _step(self, call: Call, step: Step) -> None:
         symbols = call.kernel.symbols(self.program.numerics)
         params = list(call.params.values())
         constants = [self.places[name] for name in call.constants.values()]
-        scratch = self.base + self.program.scratch_offsets[index] if call.scratch_nbytes else 0
-        output = self.base + self.program.buffers[call.output].offset + call.first_row * call.row_nbytes
+        scratch = self.base + step.scratch if call.scratch_nbytes else 0
+        end = step.first + step.count
         if call.kernel.contract is Contract.REDUCE:
-            self.functions[symbols[0]](params, [0], constants, [output], 1, scratch)
-            for y in range(call.rows):
-                self.functions[symbols[1]](params, self._rows(call.inputs, y), constants, [output], 1, scratch)
-            self.functions[symbols[2]](params, [0], constants, [output], 1, scratch)
+            output = [self.base + self.program.buffers[call.output].offset]
+            if step.first == 0:
+                self.functions[symbols[0]](params, [0], constants, output, 1, scratch)
+            for y in range(step.first, end):
+                self.functions[symbols[1]](params, self._rows(call.inputs, y), constants, output, 1, scratch)
+            if end == call.rows:
+                self.functions[symbols[2]](params, [0], constants, output, 1, scratch)
             return
-        for y in range(0, call.rows, call.block):
-            block = range(y, min(y + call.block, call.rows))
+        for y in range(step.first, end, call.block):
+            block = range(y, min(y + call.block, end))
             in_rows = [row for each in block for row in self._rows(call.inputs, each)]
-            self.functions[symbols[0]](params, in_rows, constants, [output + each * call.row_nbytes for each in block], len(block), scratch)
+            self.functions[symbols[0]](params, in_rows, constants, [self._output(call, each) for each in block], len(block), scratch)
 
     def _rows(self, operands: tuple[Operand, ...], y: int) -> list[int]:
         found: list[int] = []
         for operand in operands:
-            base = (
-                self.constants[operand.constant].ctypes.data if operand.constant else self.base + self.program.buffers[operand.buffer].offset + operand.offset
-            )
             for row in operand.window.rows(y):
                 if row >= 0:
-                    found.append(base + row * operand.row_nbytes)
+                    found.append(self._input(operand, row))
                 elif operand.pad_row is None:
                     raise IRError(f"row {y} of {operand.buffer} needs padding but has none")
                 else:
                     found.append(self.constants[operand.pad_row].ctypes.data)
         return found
+
+    def _input(self, operand: Operand, row: int) -> int:
+        """Address of a row of an operand."""
+        if operand.constant:
+            return int(self.constants[operand.constant].ctypes.data) + row * operand.row_nbytes
+        buffer = self.program.buffers[operand.buffer]
+        if operand.row_nbytes == buffer.row_nbytes and operand.offset == 0:
+            return self.base + buffer.offsets[row]
+        return self.base + buffer.offset + operand.offset + row * operand.row_nbytes

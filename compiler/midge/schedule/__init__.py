@@ -1,18 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where and when buffers live: the planner (arena.py) and an independent checker (certify.py)."""
+"""In which order rows are computed and where they lie: the problem (problem.py), what it is made from (rows.py), who solves it (solve.py), how much of the
+work goes into one step (plan.py), and an independent checker (certify.py)."""
 
 from __future__ import annotations
 
-from midge.program import Program
-from midge.schedule.arena import plan, spare
 from midge.schedule.certify import certify
+from midge.schedule.plan import Wish, place
+from midge.schedule.timeline import spare
 
-
-def place(program: Program) -> Program:
-    """Plan the arena of `program` in place and have the result certified; returns it."""
-    plan(program)
-    certify(program)
-    return program
-
-
-__all__ = ["certify", "place", "plan", "spare"]
+__all__ = ["Wish", "certify", "place", "spare"]

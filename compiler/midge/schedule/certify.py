@@ -1,79 +1,194 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The independent checker: plays a Program on an arena of owners and shares no code with the planner.
+"""The independent checker: plays the steps of a Program on an arena of owners and shares no code with the scheduler.
 
-Every byte of the arena knows which buffer's data it holds. A call may only read bytes that still belong to the buffer it names, and
-may write where it likes: overwriting something still needed shows at the next read, or at the end for outputs.
+Every byte of the arena knows which row of which buffer it holds, or whose accumulators. A step may only read bytes that still belong to the rows it
+names, and may write where it likes: overwriting something still needed shows at the next read, or at the end for outputs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 
 from midge.errors import IRError
-from midge.program import Call, Program
+from midge.program import Buffer, Call, Contract, Operand, Program, Step
 
 NOBODY = -1
+Span = tuple[int, int]
 
 
-def certify(program: Program) -> None:
-    """Check that each read finds what was written, that nothing leaves the arena and everything is aligned.
+@dataclass(frozen=True)
+class Certificate:
+    """What playing the steps showed: the highest byte used, and the step in which the most bytes were owned by rows that were read later."""
 
-    Raises: IRError naming the call and the buffer.
+    steps: int
+    top: int
+
+
+def certify(program: Program) -> Certificate:
+    """Check that every row is computed once, that each read finds what was written, that nothing leaves the arena and everything is aligned.
+
+    Raises: IRError naming the step and the row.
     """
-    ids = {name: number for number, name in enumerate(program.buffers)}
-    owner = np.full(program.arena_nbytes, NOBODY, np.int64)
-    for buffer in program.buffers.values():
-        if buffer.offset < 0 or buffer.offset % buffer.align or buffer.offset + buffer.nbytes > program.arena_nbytes:
-            raise IRError(f"buffer '{buffer.name}' at {buffer.offset} (+{buffer.nbytes}) is outside the arena of {program.arena_nbytes} bytes or misaligned")
-    for port in program.inputs:
-        buffer = program.buffers[port.buffer]
-        region = owner[buffer.offset : buffer.offset + buffer.nbytes]
-        if (region != NOBODY).any():
-            raise IRError(f"input '{port.name}' overlaps another input")
-        region[:] = ids[port.buffer]
-    for index, call in enumerate(program.calls):
-        _play(program, ids, owner, index, call)
-    for port in program.outputs:
-        _must_own(program, ids, owner, port.buffer, "after the run")
+    return _Player(program).play()
 
 
-def _play(program: Program, ids: dict[str, int], owner: np.ndarray, index: int, call: Call) -> None:
-    where = f"at call {index} ('{call.name}')"
-    reads = [operand.buffer for operand in call.inputs if operand.buffer]
-    for name in reads:
-        _must_own(program, ids, owner, name, where)
-    output = program.buffers[call.output]
-    start = output.offset + call.first_row * call.row_nbytes
-    stop = start + _rows_written(call, output.rows) * call.row_nbytes
-    if stop > output.offset + output.nbytes:
-        raise IRError(f"{where}: writes {stop - output.offset} bytes into '{output.name}' of {output.nbytes}")
-    for position, operand in enumerate(call.inputs):
-        source = program.buffers.get(operand.buffer)
-        if source is None or source.offset >= stop or start >= source.offset + source.nbytes:
-            continue
-        if position != call.in_place or source.offset != output.offset:
-            raise IRError(f"{where}: output '{output.name}' overlaps input '{source.name}'")
-    if call.scratch_nbytes:
-        scratch = program.scratch_offsets[index]
-        end = scratch + call.scratch_nbytes
-        touched = [(b.offset, b.offset + b.nbytes, b.name) for b in (program.buffers[name] for name in [*reads, call.output])]
-        for low, high, name in touched:
-            if scratch < high and low < end:
-                raise IRError(f"{where}: scratch overlaps '{name}'")
-        if scratch < 0 or end > program.arena_nbytes:
-            raise IRError(f"{where}: scratch leaves the arena")
-        owner[scratch:end] = NOBODY
-    owner[start:stop] = ids[call.output]
+class _Player:
+    """One pass over the steps. Rows are numbered over all buffers, accumulators follow them."""
 
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.owner = np.full(program.arena_nbytes, NOBODY, np.int64)
+        self.numbers, count = {}, 0
+        for name, buffer in program.buffers.items():
+            self.numbers[name] = count
+            count += buffer.rows
+        self.accumulators = count  # number of the first call's
+        self.done = [0] * len(program.calls)
+        self.arrived = 0
+        self.top = 0
 
-def _rows_written(call: Call, rows: int) -> int:
-    """A REDUCE call counts the rows it reads; it writes all of its output."""
-    return rows if call.kernel.contract.value == "reduce" else call.rows
+    def play(self) -> Certificate:
+        program = self.program
+        arrive = any(step.call < 0 for step in program.steps)
+        for port in program.inputs[1 if arrive else 0 :]:
+            for row in range(program.buffers[port.buffer].rows):
+                self.bring(program.buffers[port.buffer], row)
+        if program.state_offset >= 0:
+            self.owner[program.state_offset : program.state_offset + 8] = NOBODY - 1
+        for index, step in enumerate(program.steps):
+            self.where = f"step {index}"
+            if step.call < 0:
+                self.arrive(step)
+            else:
+                self.where += f" (rows {step.first} to {step.first + step.count - 1} of '{program.calls[step.call].name}')"
+                self.step(program.calls[step.call], step)
+        self.where = "after the run"
+        short = [call.name for call, done in zip(program.calls, self.done, strict=True) if done != call.rows]
+        if short:
+            raise IRError(f"not every row is computed: {', '.join(short)}")
+        for port in program.outputs:
+            buffer = program.buffers[port.buffer]
+            if not buffer.contiguous:
+                raise IRError(f"output '{port.name}' is not in one piece")
+            self.must_hold(buffer, 0, buffer.nbytes)
+        if program.state_offset >= 0 and (self.owner[program.state_offset : program.state_offset + 8] != NOBODY - 1).any():
+            raise IRError("what is kept between calls was overwritten")
+        return Certificate(len(program.steps), self.top)
 
+    def bring(self, buffer: Buffer, row: int) -> None:
+        """An input row that is there before the run, where nothing else is."""
+        low, high = self.span(buffer, row)
+        if (self.owner[low:high] != NOBODY).any():
+            raise IRError(f"input row {row} of '{buffer.name}' overlaps another")
+        self.owner[low:high] = self.numbers[buffer.name] + row
 
-def _must_own(program: Program, ids: dict[str, int], owner: np.ndarray, name: str, where: str) -> None:
-    buffer = program.buffers[name]
-    region = owner[buffer.offset : buffer.offset + buffer.nbytes]
-    if (region != ids[name]).any():
-        at = int(np.argmax(region != ids[name]))
-        raise IRError(f"{where}: byte {at} of '{name}' is not there any more")
+    def arrive(self, step: Step) -> None:
+        buffer = self.program.buffers[self.program.inputs[0].buffer]
+        if step.first != self.arrived:
+            raise IRError(f"{self.where}: input row {step.first} arrives after {self.arrived} rows")
+        self.arrived += step.count
+        for row in range(step.first, step.first + step.count):
+            self.write(self.span(buffer, row), self.numbers[buffer.name] + row)
+
+    def span(self, buffer: Buffer, row: int) -> Span:
+        """Bytes of a row, inside the arena and aligned."""
+        low = buffer.offsets[row] if len(buffer.offsets) == buffer.rows else -1
+        if low < 0 or low + buffer.row_nbytes > self.program.arena_nbytes or (row == 0 and low % buffer.align):
+            raise IRError(f"row {row} of '{buffer.name}' at {low} (+{buffer.row_nbytes}) is outside the arena of {self.program.arena_nbytes} bytes or misaligned")
+        self.top = max(self.top, low + buffer.row_nbytes)
+        return low, low + buffer.row_nbytes
+
+    def write(self, span: Span, number: int) -> None:
+        self.owner[span[0] : span[1]] = number
+
+    def step(self, call: Call, step: Step) -> None:
+        if step.first != self.done[step.call]:
+            raise IRError(f"{self.where}: {self.done[step.call]} rows were computed before")
+        self.done[step.call] += step.count
+        if call.kernel.contract is Contract.REDUCE:
+            self.reduce(call, step)
+            return
+        for first in range(step.first, step.first + step.count, call.block):
+            self.kernel(call, step, range(first, min(first + call.block, step.first + step.count)))
+
+    def kernel(self, call: Call, step: Step, rows: range) -> None:
+        """One call of a kernel: every row is read before the first is written, as far as anyone knows."""
+        output = self.program.buffers[call.output]
+        written = [self.piece(output, (call.first_row + y) * call.row_nbytes, call.row_nbytes) for y in rows]
+        reads = [(position, y, self.must_hold(buffer, start, operand.row_nbytes)) for position, y, operand, buffer, start in self.read_by(call, rows)]
+        for y, (low, high) in zip(rows, written, strict=True):
+            for position, at, span in reads:
+                same = position == call.in_place and at == y and span[0] == low
+                if span[0] < high and low < span[1] and not same:
+                    raise IRError(f"{self.where}: writes row {y} over a row that it reads")
+        if call.scratch_nbytes:
+            low, high = self.scratch(call, step)
+            if any(span[0] < high and low < span[1] for span in [*written, *(span for _, _, span in reads)]):
+                raise IRError(f"{self.where}: scratch overlaps a row in use")
+            self.write((low, high), NOBODY)
+        for y in rows:
+            self.own(output, (call.first_row + y) * call.row_nbytes, call.row_nbytes)
+
+    def reduce(self, call: Call, step: Step) -> None:
+        """Accumulators are whole from the first row to the last, then the output is written."""
+        number, output = self.accumulators + step.call, self.program.buffers[call.output]
+        if call.scratch_nbytes and step.first:
+            low, high = self.scratch(call, step)
+            if (self.owner[low:high] != number).any():
+                raise IRError(f"{self.where}: accumulators were overwritten")
+        for _, _, operand, buffer, start in self.read_by(call, range(step.first, step.first + step.count)):
+            low, high = self.must_hold(buffer, start, operand.row_nbytes)
+            if call.scratch_nbytes and low < self.scratch(call, step)[1] and self.scratch(call, step)[0] < high:
+                raise IRError(f"{self.where}: accumulators overlap a row that is read")
+        if call.scratch_nbytes:
+            self.write(self.scratch(call, step), number)
+        if step.first + step.count == call.rows:
+            low, high = self.piece(output, 0, output.nbytes)
+            if call.scratch_nbytes and low < self.scratch(call, step)[1] and self.scratch(call, step)[0] < high:
+                raise IRError(f"{self.where}: writes its output over its accumulators")
+            self.own(output, 0, output.nbytes)
+
+    def scratch(self, call: Call, step: Step) -> Span:
+        if step.scratch < 0 or step.scratch % 4 or step.scratch + call.scratch_nbytes > self.program.arena_nbytes:
+            raise IRError(f"{self.where}: scratch at {step.scratch} (+{call.scratch_nbytes}) leaves the arena or is misaligned")
+        self.top = max(self.top, step.scratch + call.scratch_nbytes)
+        return step.scratch, step.scratch + call.scratch_nbytes
+
+    def read_by(self, call: Call, rows: range) -> Iterator[tuple[int, int, Operand, Buffer, int]]:
+        """(operand's position, output row, operand, buffer, first byte in the buffer) of every row read."""
+        for position, operand in enumerate(call.inputs):
+            for y in rows if operand.buffer else ():
+                for row in operand.window.rows(y):
+                    if row >= 0:
+                        yield position, y, operand, self.program.buffers[operand.buffer], operand.offset + row * operand.row_nbytes
+
+    def rows_of(self, buffer: Buffer, start: int, nbytes: int) -> range:
+        """The rows that bytes [start, start + nbytes) of a buffer are in."""
+        if start < 0 or start + nbytes > buffer.nbytes:
+            raise IRError(f"{self.where}: bytes {start} to {start + nbytes} of '{buffer.name}', which has {buffer.nbytes}")
+        return range(start // buffer.row_nbytes, -(-(start + nbytes) // buffer.row_nbytes))
+
+    def piece(self, buffer: Buffer, start: int, nbytes: int) -> Span:
+        """Where bytes of a buffer lie, all in one piece."""
+        rows = self.rows_of(buffer, start, nbytes)
+        spans = [self.span(buffer, row) for row in rows]
+        if any(before[1] != after[0] for before, after in zip(spans, spans[1:], strict=False)):
+            raise IRError(f"{self.where}: rows {rows.start} to {rows.stop - 1} of '{buffer.name}' are taken as one piece and are not")
+        low = spans[0][0] + start - rows.start * buffer.row_nbytes
+        return low, low + nbytes
+
+    def must_hold(self, buffer: Buffer, start: int, nbytes: int) -> Span:
+        """The bytes are in one piece and still hold the rows they should."""
+        low, high = self.piece(buffer, start, nbytes)
+        wanted = self.numbers[buffer.name] + np.arange(start, start + nbytes) // buffer.row_nbytes
+        wrong = np.flatnonzero(self.owner[low:high] != wanted)
+        if wrong.size:
+            raise IRError(f"{self.where}: byte {start + int(wrong[0])} of '{buffer.name}' is not there any more")
+        return low, high
+
+    def own(self, buffer: Buffer, start: int, nbytes: int) -> None:
+        low, high = self.piece(buffer, start, nbytes)
+        self.owner[low:high] = self.numbers[buffer.name] + np.arange(start, start + nbytes) // buffer.row_nbytes

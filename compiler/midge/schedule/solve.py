@@ -29,11 +29,12 @@ class Attempt:
         return self.placer.best.arena
 
 
-def solve(problem: Problem, *, states: int = STATES, budget: int | None = None, progress: Report | None = None) -> Solution:
+def solve(problem: Problem, *, states: int = STATES, budget: int | None = None, quick: bool = False, progress: Report | None = None) -> Solution:
     """The schedule of the smallest arena that is found.
 
     states: how many the search may look at before it settles for a good order and a bound. budget: an arena of so many bytes is small enough.
-    progress: told (states, cap, bound, best) now and then; sizes in bytes. The result depends on nothing but the problem, states and budget.
+    quick: only first fit in a few orders; for trials whose failure costs nothing but a chance.
+    progress: told (states, cap, bound, best) now and then; sizes in bytes. The result depends on nothing but the other arguments.
 
     Raises:
         IRError: the problem breaks its own rules, or no order of its tasks exists.
@@ -48,6 +49,8 @@ def solve(problem: Problem, *, states: int = STATES, budget: int | None = None, 
             return solution(problem, searcher, found, attempt)
     found = best_order(searcher, found)
     target = max(found.peak * tables.unit, enough)
+    if quick:
+        return solution(problem, searcher, found, try_order(problem, found.order, target, tables.unit))
     return solution(problem, searcher, found, place_best(problem, searcher, found, target))
 
 

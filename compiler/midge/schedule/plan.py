@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many rows a step computes: from whole tensors, which need the most RAM, to single rows, which need the least.
+
+A grain is the rows of a step. Kernels that compute several rows at once cost nothing more by rows, if the grain is what they take; the
+natural plan uses those grains. The least plan uses single rows, then coarsens whatever does not raise its arena. A plan between them has the largest grains
+that a budget allows. Layers at the end of a network are small: as many of them as may run at once do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from midge.errors import UsageError
+from midge.program import Call, Program
+from midge.schedule.certify import certify
+from midge.schedule.problem import Solution
+from midge.schedule.rows import WHOLE, Rows, apply_solution, make_rows, split
+from midge.schedule.solve import solve
+
+Progress = Callable[[int, int, int, int], None]
+MOST_NATURAL = 4  # rows; kernels that take more pair pixels across rows and lose nothing with two
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked of a plan. least: the least RAM, else the least that costs no time. ram: at most so many bytes. stream: rows of the input are pushed.
+    stepwise: a run may be cut into steps. by_rows: False for operator by operator."""
+
+    least: bool = False
+    ram: int | None = None
+    stream: bool = False
+    stepwise: bool = False
+    by_rows: bool = True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Grains by call, the calls they are for, and the schedule that was found for them."""
+
+    grains: tuple[int, ...]
+    calls: tuple[Call, ...]
+    rows: Rows
+    solution: Solution
+
+    @property
+    def arena(self) -> int:
+        return self.solution.arena
+
+
+def place(program: Program, wish: Wish | None = None, progress: Progress | None = None) -> Program:
+    """Schedule `program` in place, have the result certified, and return it.
+
+    Raises: UsageError if no plan fits in wish.ram.
+    """
+    adopt(program, choose(Planner(program, wish or Wish(), progress)))
+    return program
+
+
+def adopt(program: Program, plan: Plan) -> None:
+    """Make a plan the Program's."""
+    program.calls = list(plan.calls)
+    apply_solution(program, plan.rows, plan.solution)
+    certify(program)
+
+
+def choose(planner: Planner) -> Plan:
+    """The plan that a wish asks for."""
+    wish, whole = planner.wish, planner.whole()
+    if not wish.by_rows:
+        return whole
+    natural = planner.natural()
+    if not wish.least and (wish.ram is None or natural.arena <= wish.ram):
+        return natural if natural.arena < whole.arena else whole
+    if not wish.least and wish.ram is not None and whole.arena <= wish.ram:
+        return whole
+    least = planner.least()
+    if wish.ram is not None and least.arena > wish.ram:
+        raise UsageError(f"--ram {wish.ram}: the least that was found is {least.arena} bytes (no schedule needs less than {least.solution.bound})")
+    return least if wish.least else planner.coarsened(least, wish.ram or least.arena)
+
+
+def natural_grain(call: Call) -> int:
+    """The fewest rows that cost a kernel no more instructions a row than many: what it takes at once, two of those that take any number."""
+    block = split(call).block
+    return block if block <= MOST_NATURAL else 2
+
+
+class Planner:
+    """Plans of one Program."""
+
+    def __init__(self, program: Program, wish: Wish, progress: Progress | None = None) -> None:
+        self.program, self.wish, self.progress = program, wish, progress
+        self.calls = list(program.calls)
+
+    def plan(self, grains: Sequence[int], budget: int | None = None) -> Plan:
+        """Schedule with these grains; with `budget` only try whether they do with an arena of so many bytes."""
+        calls = [split(call) if grain != WHOLE else call for call, grain in zip(self.calls, grains, strict=True)]
+        trial = replace(self.program, calls=calls)
+        rows = make_rows(trial, grains, stream=self.wish.stream, stateful=self.wish.stepwise)
+        return Plan(tuple(grains), tuple(calls), rows, solve(rows.problem, budget=budget, quick=budget is not None, progress=self.progress))
+
+    def whole(self) -> Plan:
+        """Operator by operator."""
+        return self.plan([WHOLE] * len(self.calls))
+
+    def natural(self) -> Plan:
+        """Rows as kernels take them, layers at the end at once."""
+        return self.with_tail(self.plan([natural_grain(call) for call in self.calls]))
+
+    def least(self) -> Plan:
+        """Single rows, and what may be coarser in the same arena."""
+        plan = self.plan([1] * len(self.calls))
+        return self.coarsened(plan, plan.arena)
+
+    def coarsened(self, plan: Plan, budget: int) -> Plan:
+        """The plan with larger grains where an arena of `budget` bytes allows them: layers at the end, then kernels that take several rows."""
+        plan = self.with_tail(plan, budget)
+        for index, call in enumerate(self.calls):
+            natural = natural_grain(call)
+            if plan.grains[index] not in (WHOLE, natural):
+                tried = self.plan([natural if i == index else grain for i, grain in enumerate(plan.grains)], budget)
+                plan = tried if tried.arena <= budget else plan
+        return plan
+
+    def with_tail(self, plan: Plan, budget: int | None = None) -> Plan:
+        """The plan with as many calls from the end run at once as its arena allows."""
+        budget, low, high = budget or plan.arena, 0, len(self.calls)  # `low` calls fit
+        while low < high:
+            count = (low + high + 1) // 2
+            tried = self.plan([*plan.grains[: len(self.calls) - count], *[WHOLE] * count], budget)
+            if tried.arena <= budget:
+                low, plan = count, tried
+            else:
+                high = count - 1
+        return plan

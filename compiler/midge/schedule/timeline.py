@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What lies where and when in the arena of a placed Program: for pictures, and for knowing what is free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from midge.program import Call, Contract, Program
+
+
+@dataclass(frozen=True)
+class Occupant:
+    """Bytes [offset, offset + nbytes) in use from step `first` to step `last`: rows of a buffer, or scratch (accumulators too) of a layer."""
+
+    name: str
+    layer: int  # that wrote it, -1 for an input
+    row: int  # the first of them; -1 for scratch
+    offset: int
+    nbytes: int
+    first: int
+    last: int
+
+
+def timeline(program: Program) -> list[Occupant]:
+    """Every row and every scratch, in the order in which they come to life. Inputs live from step -1 unless they arrive, outputs to the step after the last."""
+    lives: dict[tuple[str, int], list[int]] = {}
+    arrives = any(step.call < 0 for step in program.steps)
+    for port in program.inputs[1 if arrives else 0 :]:
+        lives |= {(port.buffer, row): [-1, -1] for row in range(program.buffers[port.buffer].rows)}
+    for index, step in enumerate(program.steps):
+        if step.call < 0:
+            touched = {(program.inputs[0].buffer, row) for row in range(step.first, step.first + step.count)}
+        else:
+            touched = set(_touched(program, program.calls[step.call], range(step.first, step.first + step.count)))
+        for key in touched:
+            lives.setdefault(key, [index, index])[1] = index
+    for port in program.outputs:
+        for row in range(program.buffers[port.buffer].rows):
+            lives[port.buffer, row][1] = len(program.steps)
+    writers = {call.output: call.layer for call in reversed(program.calls)}
+    found = [
+        Occupant(name, writers.get(name, -1), row, program.buffers[name].offsets[row], program.buffers[name].row_nbytes, first, last)
+        for (name, row), (first, last) in lives.items()
+    ]
+    return sorted([*found, *_scratch(program)], key=lambda each: (each.first, each.offset))
+
+
+def _scratch(program: Program) -> Iterator[Occupant]:
+    ends: dict[int, list[int]] = {}
+    for index, step in enumerate(program.steps):
+        call = program.calls[step.call]
+        if step.call < 0 or not call.scratch_nbytes:
+            continue
+        if call.kernel.contract is Contract.REDUCE:
+            ends.setdefault(step.call, [index, index, step.scratch])[1] = index
+        else:
+            yield Occupant(call.name, call.layer, -1, step.scratch, call.scratch_nbytes, index, index)
+    for number, (first, last, offset) in ends.items():
+        call = program.calls[number]
+        yield Occupant(call.name, call.layer, -1, offset, call.scratch_nbytes, first, last)
+
+
+def _touched(program: Program, call: Call, rows: range) -> Iterator[tuple[str, int]]:
+    """(buffer, row) of all that a step reads or writes."""
+    for operand in call.inputs:
+        for y in rows if operand.buffer else ():
+            for row in operand.window.rows(y):
+                if row >= 0:
+                    yield from _rows(program, operand.buffer, operand.offset + row * operand.row_nbytes, operand.row_nbytes)
+    if call.kernel.contract is Contract.REDUCE:
+        if rows.stop == call.rows:
+            yield from ((call.output, row) for row in range(program.buffers[call.output].rows))
+        return
+    yield from _rows(program, call.output, (call.first_row + rows.start) * call.row_nbytes, len(rows) * call.row_nbytes)
+
+
+def _rows(program: Program, name: str, start: int, nbytes: int) -> Iterator[tuple[str, int]]:
+    step = program.buffers[name].row_nbytes
+    return ((name, row) for row in range(start // step, -(-(start + nbytes) // step)))
+
+
+def used(program: Program, scratch: bool = True) -> list[int]:
+    """Bytes in use at each step; without the scratch of single steps if `scratch` is false."""
+    total = [0] * len(program.steps)
+    for each in timeline(program):
+        if scratch or each.row >= 0:
+            for step in range(max(each.first, 0), min(each.last, len(total) - 1) + 1):
+                total[step] += each.nbytes
+    return total
+
+
+def spare(program: Program, ram: int) -> dict[int, int]:
+    """Layer -> bytes of an arena of `ram` bytes that no row occupies while the layer runs: what its kernels may use as scratch."""
+    found: dict[int, int] = {}
+    for step, nbytes in zip(program.steps, used(program, scratch=False), strict=True):
+        if step.call >= 0:
+            layer = program.calls[step.call].layer
+            found[layer] = min(found.get(layer, ram), ram - nbytes)
+    return found
