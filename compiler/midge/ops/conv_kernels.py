@@ -122,7 +122,7 @@ def lower_conv(ctx: Lowering, node: Node, layer: ConvLayer, sources: list[Operan
     if variant.kernel not in (conv_dsp.PIXEL, conv_dsp.POINTWISE, conv_strassen.KERNEL, conv_depthwise.PLANAR):
         constants["pad_row"] = ctx.pad_row(layer.types[0].q.z, -(-params["in_channels"] // 4) * 4)  # kernels may read whole words
     scratch, block, flat = variant.scratch(layer), _block(variant, layer), layer.flat
-    splits = ("in_width", "out_width") if flat else ()
+    splits = ("in_width", "out_width") if flat and variant.kernel is not conv_strassen.KERNEL else ()
     if variant.kernel is conv_line.LINE and conv_line.column(layer):
         params, sources, flat = params | conv_line.upright(layer), [ctx.operand(node.inputs[0], flat=True)], True
         splits = ()
