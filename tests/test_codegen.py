@@ -36,6 +36,7 @@ from midge.ops.mean import Mean
 from midge.ops.pool import AveragePool, MaxPool
 from midge.ops.resize import Resize
 from midge.program import Constant, Kernel, Operand, Program, Window
+from midge.schedule import Wish, place
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wmissing-prototypes", "-Wshadow", "-Wcast-qual", "-Werror")
 SANITIZE = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")

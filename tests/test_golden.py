@@ -31,6 +31,8 @@ MODELS = {
 }
 ARENA = {"kws_ref_model": 3960, "vww_96": 28060, "pretrainedResnet": 10400, "ad01": 768, "str_ww_ref_model": 3776, "tflm_person_detect": 12400}
 LEAST = {"kws_ref_model": 4400, "vww_96": 28300, "pretrainedResnet": 12000, "ad01": 768, "str_ww_ref_model": 4000, "tflm_person_detect": 13500}
+STREAMED = {"kws_ref_model": (3640, 4000), "vww_96": (9980, 11400), "pretrainedResnet": (9300, 11200), "str_ww_ref_model": (3776, 4000), "tflm_person_detect": (9800, 11400)}
+GAP = {"ad01": 1.0, "vww_96": 1.0, "kws_ref_model": 1.01, "str_ww_ref_model": 1.01}
 INSTRUCTIONS = {"kws_ref_model": 24_300_000, "vww_96": 58_300_000, "pretrainedResnet": 66_000_000, "ad01": 975_000}  # portable kernels, -O2
 COMPARED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "SOFTMAX"}
 KINDS = {"Conv2D", "Dense", "Add", "AveragePool", "MaxPool", "Mean", "Softmax"}
@@ -96,10 +98,20 @@ def test_flash_of_a_whole_image(folder):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_arena_is_at_the_bound(name):
+    """Rows leave at most 3 % between what was placed and what no schedule can do without."""
     program = compiled(name, "portable").program
-    assert program.arena_nbytes - program.lower_bound < program.arena_align
+    assert program.arena_nbytes <= program.lower_bound * GAP.get(name, 1.03)
     for level, limits in (("portable", ARENA), ("ram", LEAST)):
-        assert compiled(name, level).program.arena_nbytes <= limits.get(name, program.arena_nbytes)
+        if name in limits:
+            assert compiled(name, level).program.arena_nbytes <= limits[name]
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_arena_when_rows_are_pushed(name):
+    for target, optimize, limit in (("host", "ram", STREAMED[name][0]), ("cortex-m4", "ram", STREAMED[name][1])):
+        program = midge.compile(shared(f"models/{MODELS[name]}"), target=target, numerics="tflite", optimize=optimize, stream_input=True).program
+        assert program.arena_nbytes <= limit
+        assert program.arena_nbytes <= program.lower_bound * 1.03
 
 
 def layer_values(graph: Graph, sample: np.ndarray) -> list[tuple[str, np.ndarray]]:

@@ -14,6 +14,7 @@ from midge.errors import IRError
 from midge.ir import DType, TensorType
 from midge.program import Buffer, Call, Kernel, Operand, Port, Program, Window
 from midge.schedule import certify, place
+from midge.schedule.timeline import timeline
 
 KERNEL = Kernel("midge_nothing", "nothing")
 
@@ -51,17 +52,13 @@ def test_every_plan_is_certified_and_not_below_the_bound(seed, calls):
 
 
 def overlaps(program: Program) -> bool:
-    """Plain O(n^2) judgement over lifetimes, aware only of in-place calls."""
-    joined = {
-        frozenset((call.output, call.inputs[call.in_place].buffer))
-        for i, call in enumerate(program.calls)
-        if call.in_place is not None and program.steps[program.buffers[call.inputs[call.in_place].buffer].live[1]].call == i
-    }
-    items = list(program.buffers.values())
+    """Plain O(n^2) judgement over what lies where when, aware only of calls in place."""
+    items = timeline(program)
     for i, a in enumerate(items):
         for b in items[:i]:
-            meet = a.live[0] <= b.live[1] and b.live[0] <= a.live[1]
-            if meet and frozenset((a.name, b.name)) not in joined and a.offset < b.offset + b.nbytes and b.offset < a.offset + a.nbytes:
+            first, second = sorted((a, b), key=lambda each: each.first)
+            in_place = first.last == second.first >= 0 and first.offset == second.offset and program.calls[program.steps[first.last].call].in_place is not None
+            if second.first <= first.last and not in_place and a.offset < b.offset + b.nbytes and b.offset < a.offset + a.nbytes:
                 return True
     return False
 

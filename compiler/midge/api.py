@@ -178,12 +178,9 @@ def compile(
 
     Raises: ImportFailed, Unsupported or UsageError, each with one message for people.
     """
-    if io not in IO:
-        raise UsageError(f"no --io named {io!r}; known: {', '.join(IO)}")
-    if optimize not in OPTIMIZE:
-        raise UsageError(f"no --optimize named {optimize!r}; known: {', '.join(OPTIMIZE)}")
-    if schedule not in SCHEDULES:
-        raise UsageError(f"no --schedule named {schedule!r}; known: {', '.join(SCHEDULES)}")
+    _known("io", io, IO)
+    _known("optimize", optimize, OPTIMIZE)
+    _known("schedule", schedule, SCHEDULES)
     if stream_input and stepwise:
         raise UsageError("--stepwise: a run whose input is streamed is cut by its rows already; leave one of --stream-input and --stepwise out")
     machine = get_target(target)
@@ -202,6 +199,11 @@ def compile(
     program = _placed(graph, machine, digest, choice, wish, plan_progress)
     program.optimize = optimize
     return Library(graph, program, dead)
+
+
+def _known(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"no --{option} named {value!r}; known: {', '.join(known)}")
 
 
 def _placed(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish, progress: PlanProgress | None) -> Program:

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: 0BSD */
+#include "hil_server.h"
+
+#include <string.h>
+
+#include "midge_hooks.h"
+#include "midge_model.h"
+
+enum { VERSION = 1, HEAD_BYTES = 3, CRC_BYTES = 4, ROW_BYTES = 15, GUARD_BYTE = 0xC9 };
+enum op { OP_HELLO = 1, OP_SIZE, OP_FILL, OP_WRITE, OP_RUN, OP_NEXT, OP_READ, OP_TICKS };
+enum status { STATUS_OK, STATUS_SESSION, STATUS_REQUEST, STATUS_RANGE };
+enum event { EVENT_DONE, EVENT_ROW };
+enum mode { MODE_PLAIN, MODE_WATCH, MODE_PROFILE };
+enum guard { GUARD_WHOLE, GUARD_BEFORE, GUARD_AFTER };
+
+#define BODY_BYTES (HEAD_BYTES + ROW_BYTES + MIDGE_HIL_PAYLOAD + CRC_BYTES)
+#define FRAME_BYTES (BODY_BYTES + BODY_BYTES / 254u + 1u)
+#define GUARD_BYTES (MODEL_ARENA_ALIGN > 64u ? MODEL_ARENA_ALIGN : 64u)
+#define PAINT 0xA5C3965Au
+
+static uint8_t memory[GUARD_BYTES + MODEL_ARENA_BYTES + GUARD_BYTES] __attribute__((aligned(MODEL_ARENA_ALIGN)));
+static uint8_t *const arena = memory + GUARD_BYTES;
+
+static struct {
+  const struct midge_hil_port *port;
+  uint8_t request[FRAME_BYTES]; /* as it comes; once whole, decoded in place */
+  size_t received, request_bytes;
+  uint8_t reply[BODY_BYTES]; /* kept until the next request, to be sent again */
+  size_t reply_bytes;
+  uint8_t session, sequence; /* of the request answered last or being answered; session 0: none since power-up */
+  int waiting;               /* a request is in `request` and was not looked at yet */
+  enum mode mode;
+  uint16_t first, last; /* layers to watch */
+  uint32_t ticks, empty_ticks, stack_bytes;
+  uint32_t begin, layer_ticks[MODEL_LAYER_COUNT];
+} hil;
+
+static uint32_t crc32(const uint8_t *bytes, size_t count) {
+  uint32_t crc = 0xFFFFFFFFu;
+  for (size_t i = 0; i < count; i++) {
+    crc ^= bytes[i];
+    for (int bit = 0; bit < 8; bit++) {
+      crc = (crc >> 1) ^ (0xEDB88320u & (0u - (crc & 1u)));
+    }
+  }
+  return ~crc;
+}
+
+static uint32_t load(const uint8_t *bytes, unsigned count) {
+  uint32_t value = 0;
+  for (unsigned i = 0; i < count; i++) {
+    value |= (uint32_t)bytes[i] << (8u * i);
+  }
+  return value;
+}
+
+static size_t store(uint8_t *bytes, uint32_t value, unsigned count) {
+  for (unsigned i = 0; i < count; i++) {
+    bytes[i] = (uint8_t)(value >> (8u * i));
+  }
+  return count;
+}
+
+/* A body, its CRC behind it, as COBS: each block is preceded by its length + 1, blocks end where a zero was, and a zero ends the frame. */
+static void send(uint8_t *body, size_t count) {
+  count += store(body + count, crc32(body, count), CRC_BYTES);
+  hil.port->put(0);
+  for (size_t i = 0;; i++) {
+    size_t n = 0;
+    while (i + n < count && n < 254u && body[i + n] != 0) {
+      n++;
+    }
+    hil.port->put((uint8_t)(n + 1u));
+    for (size_t k = 0; k < n; k++) {
+      hil.port->put(body[i + k]);
+    }
+    i += n;
+    if (i == count) {
+      break;
+    }
+    i -= n == 254u; /* a full block stands for no zero */
+  }
+  hil.port->put(0);
+}
+
+/* Undo COBS and check the CRC: the bytes of the body, 0 if it is damaged. */
+static size_t unframe(uint8_t *bytes, size_t count) {
+  size_t to = 0;
+  for (size_t from = 0; from < count;) {
+    unsigned code = bytes[from++];
+    if (from + code - 1u > count) {
+      return 0;
+    }
+    for (unsigned k = 1; k < code; k++) {
+      bytes[to++] = bytes[from++];
+    }
+    if (code != 255u && from < count) {
+      bytes[to++] = 0;
+    }
+  }
+  return to >= HEAD_BYTES + CRC_BYTES && load(bytes + to - CRC_BYTES, CRC_BYTES) == crc32(bytes, to - CRC_BYTES) ? to - CRC_BYTES : 0;
+}
+
+/* One frame that is whole, or 0 if the line was closed. What is damaged is dropped: the host asks again. */
+static int receive(void) {
+  for (;;) {
+    int byte = hil.port->get();
+    if (byte == MIDGE_HIL_CLOSED) {
+      return 0;
+    }
+    if (byte > 0) {
+      hil.received += hil.received <= FRAME_BYTES;
+      if (hil.received <= FRAME_BYTES) {
+        hil.request[hil.received - 1u] = (uint8_t)byte;
+      }
+    } else if (byte == 0) {
+      hil.request_bytes = hil.received <= FRAME_BYTES ? unframe(hil.request, hil.received) : 0;
+      hil.received = 0;
+      if (hil.request_bytes != 0) {
+        return 1;
+      }
+    }
+  }
+}
+
+/* Wait for a request that was not answered yet; 0 if the line was closed. One that comes again is answered as before, without being carried out again. */
+static int next_request(void) {
+  while (receive()) {
+    const uint8_t *head = hil.request;
+    if (head[0] == hil.session && head[1] == hil.sequence) {
+      send(hil.reply, hil.reply_bytes);
+    } else if (head[2] == OP_HELLO || (head[0] == hil.session && head[1] == (uint8_t)(hil.sequence + 1u))) {
+      hil.session = head[0];
+      hil.sequence = head[1];
+      return 1;
+    } else if (head[0] != hil.session) {
+      /* The board was switched off in between, or somebody else took over. The reply kept is not to be lost. */
+      uint8_t refusal[HEAD_BYTES + CRC_BYTES] = {head[0], head[1], STATUS_SESSION};
+      send(refusal, HEAD_BYTES);
+    }
+  }
+  return 0;
+}
+
+static void begin_reply(enum status status) {
+  hil.reply[0] = hil.session;
+  hil.reply[1] = hil.sequence;
+  hil.reply[2] = (uint8_t)status;
+  hil.reply_bytes = HEAD_BYTES;
+}
+
+static void add(uint32_t value, unsigned count) { hil.reply_bytes += store(hil.reply + hil.reply_bytes, value, count); }
+
+static void add_bytes(const void *bytes, size_t count) {
+  memcpy(hil.reply + hil.reply_bytes, bytes, count);
+  hil.reply_bytes += count;
+}
+
+static uint32_t now(void) { return hil.port->ticks != NULL ? hil.port->ticks() : 0; }
+
+/* In the middle of a run: hand over a row piece by piece. A request for anything but the next piece lets the run go on unwatched. */
+static void show_row(uint32_t layer, uint32_t row, const uint8_t *bytes, size_t count) {
+  for (size_t offset = 0; offset < count && hil.mode == MODE_WATCH;) {
+    size_t part = count - offset < MIDGE_HIL_PAYLOAD ? count - offset : MIDGE_HIL_PAYLOAD;
+    begin_reply(STATUS_OK);
+    add(EVENT_ROW, 1);
+    add(layer, 2);
+    add(row, 4);
+    add((uint32_t)count, 4);
+    add((uint32_t)offset, 4);
+    add_bytes(bytes + offset, part);
+    send(hil.reply, hil.reply_bytes);
+    offset += part;
+    hil.waiting = next_request();
+    if (hil.waiting && hil.request[2] == OP_NEXT) {
+      hil.waiting = 0;
+    } else {
+      hil.mode = MODE_PLAIN;
+    }
+  }
+}
+
+void midge_hook_begin(uint32_t layer) {
+  (void)layer;
+  if (hil.mode == MODE_PROFILE) {
+    hil.begin = now();
+  }
+}
+
+/* An END without its own BEGIN (the next row of the same layer) counts from the END before it. */
+void midge_hook_end(uint32_t layer, uint32_t row, const void *bytes, size_t count) {
+  if (hil.mode == MODE_PROFILE && layer < MODEL_LAYER_COUNT) {
+    hil.layer_ticks[layer] += now() - hil.begin - hil.empty_ticks;
+    hil.begin = now();
+  } else if (hil.mode == MODE_WATCH && layer >= hil.first && layer <= hil.last) {
+    show_row(layer, row, bytes, count);
+  }
+}
+
+/* Run, count and look how deep the stack went. Nothing but the library is called between painting and looking. */
+static __attribute__((noinline)) int measure(void) {
+  uint32_t start = now();
+  hil.empty_ticks = now() - start;
+#if defined(__arm__) && MIDGE_HIL_STACK_BYTES > 0
+  volatile uint32_t *top;
+  __asm__ volatile("mov %0, sp" : "=r"(top));
+  volatile uint32_t *const bottom = top - MIDGE_HIL_STACK_BYTES / 4u;
+  for (volatile uint32_t *word = bottom; word < top; word++) {
+    *word = PAINT;
+  }
+#endif
+  start = now();
+  int code = model_run(arena);
+  hil.ticks = now() - start - hil.empty_ticks;
+#if defined(__arm__) && MIDGE_HIL_STACK_BYTES > 0
+  volatile uint32_t *word = bottom;
+  while (word < top && *word == PAINT) {
+    word++;
+  }
+  hil.stack_bytes = (uint32_t)((uintptr_t)top - (uintptr_t)word);
+#endif
+  return code;
+}
+
+static enum guard check_guards(void) {
+  enum guard found = GUARD_WHOLE;
+  for (size_t i = 0; i < GUARD_BYTES; i++) {
+    found = memory[i] != GUARD_BYTE ? GUARD_BEFORE : arena[MODEL_ARENA_BYTES + i] != GUARD_BYTE && found == GUARD_WHOLE ? GUARD_AFTER : found;
+  }
+  memset(memory, GUARD_BYTE, GUARD_BYTES);
+  memset(arena + MODEL_ARENA_BYTES, GUARD_BYTE, GUARD_BYTES);
+  return found;
+}
+
+/* Whatever the last run left must not help the next one. */
+static void fill(uint32_t state) {
+  for (size_t i = 0; i < MODEL_ARENA_BYTES; i++) {
+    state = state * 1664525u + 1013904223u;
+    arena[i] = (uint8_t)(state >> 24);
+  }
+}
+
+static void run(const uint8_t *arguments) {
+  hil.first = (uint16_t)load(arguments + 1, 2);
+  hil.last = (uint16_t)load(arguments + 3, 2);
+  memset(hil.layer_ticks, 0, sizeof hil.layer_ticks);
+  (void)check_guards();
+  hil.mode = arguments[0] == MODE_WATCH ? MODE_WATCH : arguments[0] == MODE_PROFILE ? MODE_PROFILE : MODE_PLAIN;
+  int code = measure();
+  hil.mode = MODE_PLAIN;
+  begin_reply(STATUS_OK);
+  add(EVENT_DONE, 1);
+  add((uint32_t)code, 4);
+  add(check_guards(), 1);
+  add(hil.ticks, 4);
+  add(hil.stack_bytes, 4);
+}
+
+static void hello(void) {
+  static const char name[] = MODEL_NAME, digest[] = MODEL_DIGEST;
+  begin_reply(STATUS_OK);
+  add(VERSION, 1);
+  add(MIDGE_HIL_PAYLOAD, 2);
+  add(MODEL_ARENA_BYTES, 4);
+  add(MODEL_LAYER_COUNT, 2);
+  add(MODEL_INPUT_COUNT, 1);
+  add(MODEL_OUTPUT_COUNT, 1);
+  add(hil.port->ticks != NULL ? hil.port->tick_hz : 0, 4);
+  add(hil.port->ticks != NULL, 1);
+  add(MIDGE_HIL_STACK_BYTES, 4);
+  add_bytes(name, sizeof name);
+  add_bytes(digest, sizeof digest);
+}
+
+static enum status transfer(uint8_t *tensor, size_t nbytes, const uint8_t *arguments, size_t count) {
+  uint32_t offset = load(arguments + 1, 4);
+  size_t wanted = hil.request[2] == OP_READ ? load(arguments + 5, 2) : count - 5u;
+  if (tensor == NULL || wanted > MIDGE_HIL_PAYLOAD || offset > nbytes || wanted > nbytes - offset) {
+    return STATUS_RANGE;
+  }
+  if (hil.request[2] == OP_READ) {
+    add_bytes(tensor + offset, wanted);
+  } else {
+    memcpy(tensor + offset, arguments + 5, wanted);
+  }
+  return STATUS_OK;
+}
+
+static enum status answer(const uint8_t *arguments, size_t count) {
+  static const uint8_t least[] = {[OP_SIZE] = 1, [OP_FILL] = 4, [OP_WRITE] = 5, [OP_RUN] = 5, [OP_READ] = 7, [OP_TICKS] = 2};
+  uint8_t op = hil.request[2];
+  if (op == OP_NEXT || op > OP_TICKS || count < least[op]) {
+    return STATUS_REQUEST;
+  }
+  if (op == OP_HELLO) {
+    hello();
+  } else if (op == OP_SIZE) {
+    add((uint32_t)(arguments[0] < MODEL_INPUT_COUNT ? model_input_bytes(arguments[0]) : model_output_bytes(arguments[0] - MODEL_INPUT_COUNT)), 4);
+  } else if (op == OP_FILL) {
+    fill(load(arguments, 4));
+  } else if (op == OP_WRITE) {
+    return transfer(model_input(arena, arguments[0]), model_input_bytes(arguments[0]), arguments, count);
+  } else if (op == OP_READ) {
+    return transfer((uint8_t *)(uintptr_t)model_output(arena, arguments[0]), model_output_bytes(arguments[0]), arguments, count);
+  } else if (op == OP_RUN) {
+    run(arguments);
+  } else {
+    for (uint32_t i = load(arguments, 2); i < MODEL_LAYER_COUNT && hil.reply_bytes + 4u <= HEAD_BYTES + MIDGE_HIL_PAYLOAD; i++) {
+      add(hil.layer_ticks[i], 4);
+    }
+  }
+  return STATUS_OK;
+}
+
+void midge_hil_serve(const struct midge_hil_port *port) {
+  memset(&hil, 0, sizeof hil);
+  hil.port = port;
+  while (hil.waiting || next_request()) {
+    hil.waiting = 0;
+    begin_reply(STATUS_OK);
+    enum status status = answer(hil.request + HEAD_BYTES, hil.request_bytes - HEAD_BYTES);
+    if (status != STATUS_OK) {
+      begin_reply(status);
+    }
+    if (!hil.waiting) { /* else a run was left for another request */
+      send(hil.reply, hil.reply_bytes);
+    }
+  }
+}
