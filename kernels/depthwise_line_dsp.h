@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Depthwise convolution along a line of pixels on cores with the DSP extension: windows 1xk, and columns kx1 of a tensor one pixel wide, which is a line.
+/* Depthwise convolution along a line of pixels on cores with the DSP extension: windows 1xk, and columns kx1 of a tensor one pixel wide, whose rows may lie
+ * anywhere or, if the window is dilated, one behind the other as a line.
  *
  * Four channels of the line become a strip of int16 pairs of adjacent pixels, so that SMLAD does two taps of a channel; an output that begins within a pair
  * uses weights paired one tap later. The words of channel c for pair j are at c * depth + j. */
@@ -15,6 +16,7 @@ enum {
   MIDGE_LINE_TAPS,
   MIDGE_LINE_DEPTH, /* words of the strip for a channel */
   MIDGE_LINE_MOST,  /* outputs of one walk over the channels */
+  MIDGE_LINE_STEP,  /* the stride */
   MIDGE_LINE_HEAD
 };
 
@@ -52,5 +54,34 @@ typedef struct {
  * scratch: 4-byte aligned, the strip. */
 void midge_depthwise_line_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_line_constants *constants,
                                  int8_t *const *out_rows, unsigned rows, void *scratch);
+
+/* Words of `shape` for a column. Assembly reads them by number. */
+enum {
+  MIDGE_COLUMN_ROWS, /* of input */
+  MIDGE_COLUMN_OUTPUTS,
+  MIDGE_COLUMN_CHANNELS, /* 4 or more */
+  MIDGE_COLUMN_STRIDE,   /* rows, 1 or 2 */
+  MIDGE_COLUMN_SIZES
+};
+
+#define MIDGE_COLUMN_MOST 8 /* output rows of a call */
+
+/* Outputs of all channels of rows of one pixel. strip and stream: as for a line. Outputs are computed in fours: beyond OUTPUTS there are pointers to the row of
+ * the first of the last four, which is written after them. */
+typedef void midge_depthwise_column(const int8_t *const *in_rows, const int32_t *stream, int8_t *const *out_rows, const int32_t *shape, int32_t *strip);
+
+void midge_depthwise_column_s8(const int8_t *const *in_rows, const int32_t *stream, int8_t *const *out_rows, const int32_t *shape, int32_t *strip);
+void midge_depthwise_column_s8_tflite(const int8_t *const *in_rows, const int32_t *stream, int8_t *const *out_rows, const int32_t *shape, int32_t *strip);
+
+typedef struct {
+  const int32_t *stream;
+  midge_depthwise_column *column;
+} midge_depthwise_column_constants;
+
+/* kernel_width 1, rows of one pixel, kernel_height 2 or more, undilated, stride 1 or 2; one output channel for each of 4 or more input channels.
+ * in_rows: each input row once, from the first tap of the first output row to the last tap of the last. rows: at most MIDGE_LINE_MOST of the stream.
+ * scratch: 4-byte aligned, the strip. */
+void midge_depthwise_column_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_column_constants *constants,
+                                   int8_t *const *out_rows, unsigned rows, void *scratch);
 
 #endif

@@ -7,16 +7,23 @@
 #include "midge_model.h"
 
 enum { VERSION = 1, HEAD_BYTES = 3, CRC_BYTES = 4, ROW_BYTES = 15, GUARD_BYTE = 0xC9 };
-enum op { OP_HELLO = 1, OP_SIZE, OP_FILL, OP_WRITE, OP_RUN, OP_NEXT, OP_READ, OP_TICKS };
+enum op { OP_HELLO = 1, OP_FILL, OP_WRITE, OP_RUN, OP_NEXT, OP_READ, OP_TICKS };
 enum status { STATUS_OK, STATUS_SESSION, STATUS_REQUEST, STATUS_RANGE };
 enum event { EVENT_DONE, EVENT_ROW };
 enum mode { MODE_PLAIN, MODE_WATCH, MODE_PROFILE };
-enum guard { GUARD_WHOLE, GUARD_BEFORE, GUARD_AFTER };
 
 #define BODY_BYTES (HEAD_BYTES + ROW_BYTES + MIDGE_HIL_PAYLOAD + CRC_BYTES)
 #define FRAME_BYTES (BODY_BYTES + BODY_BYTES / 254u + 1u)
 #define GUARD_BYTES (MODEL_ARENA_ALIGN > 64u ? MODEL_ARENA_ALIGN : 64u)
 #define PAINT 0xA5C3965Au
+#if MIDGE_HIL_STACK_BYTES > 0
+#define STACK_POINTER ({ uint32_t *sp; __asm__ volatile("mov %0, sp" : "=r"(sp)); sp; })
+#else
+#define STACK_POINTER NULL
+#endif
+#if MIDGE_HIL_PAYLOAD < 128
+#error "MIDGE_HIL_PAYLOAD is at least 128: the name and the digest of a model are one reply"
+#endif
 
 static uint8_t memory[GUARD_BYTES + MODEL_ARENA_BYTES + GUARD_BYTES] __attribute__((aligned(MODEL_ARENA_ALIGN)));
 static uint8_t *const arena = memory + GUARD_BYTES;
@@ -32,7 +39,7 @@ static struct {
   enum mode mode;
   uint16_t first, last; /* layers to watch */
   uint32_t ticks, empty_ticks, stack_bytes;
-  uint32_t begin, layer_ticks[MODEL_LAYER_COUNT];
+  uint32_t begin, layer_ticks[MODEL_LAYER_COUNT + 1u];
 } hil;
 
 static uint32_t crc32(const uint8_t *bytes, size_t count) {
@@ -101,6 +108,8 @@ static size_t unframe(uint8_t *bytes, size_t count) {
   return to >= HEAD_BYTES + CRC_BYTES && load(bytes + to - CRC_BYTES, CRC_BYTES) == crc32(bytes, to - CRC_BYTES) ? to - CRC_BYTES : 0;
 }
 
+static void reply(void) { send(hil.reply, hil.reply_bytes); }
+
 /* One frame that is whole, or 0 if the line was closed. What is damaged is dropped: the host asks again. */
 static int receive(void) {
   for (;;) {
@@ -127,16 +136,17 @@ static int receive(void) {
 static int next_request(void) {
   while (receive()) {
     const uint8_t *head = hil.request;
-    if (head[0] == hil.session && head[1] == hil.sequence) {
-      send(hil.reply, hil.reply_bytes);
-    } else if (head[2] == OP_HELLO || (head[0] == hil.session && head[1] == (uint8_t)(hil.sequence + 1u))) {
+    uint8_t ahead = (uint8_t)(head[1] - hil.sequence);
+    if (head[2] == OP_HELLO ? head[0] != hil.session || ahead != 0 : head[0] == hil.session && ahead == 1) {
       hil.session = head[0];
       hil.sequence = head[1];
       return 1;
-    } else if (head[0] != hil.session) {
-      /* The board was switched off in between, or somebody else took over. The reply kept is not to be lost. */
+    }
+    if (head[0] != hil.session) { /* the board was switched off in between; the reply kept is not to be lost */
       uint8_t refusal[HEAD_BYTES + CRC_BYTES] = {head[0], head[1], STATUS_SESSION};
       send(refusal, HEAD_BYTES);
+    } else if (ahead == 0) {
+      reply();
     }
   }
   return 0;
@@ -169,14 +179,11 @@ static void show_row(uint32_t layer, uint32_t row, const uint8_t *bytes, size_t 
     add((uint32_t)count, 4);
     add((uint32_t)offset, 4);
     add_bytes(bytes + offset, part);
-    send(hil.reply, hil.reply_bytes);
+    reply();
     offset += part;
     hil.waiting = next_request();
-    if (hil.waiting && hil.request[2] == OP_NEXT) {
-      hil.waiting = 0;
-    } else {
-      hil.mode = MODE_PLAIN;
-    }
+    hil.mode = hil.waiting && hil.request[2] == OP_NEXT ? MODE_WATCH : MODE_PLAIN;
+    hil.waiting = hil.waiting && hil.mode == MODE_PLAIN;
   }
 }
 
@@ -199,36 +206,33 @@ void midge_hook_end(uint32_t layer, uint32_t row, const void *bytes, size_t coun
 
 /* Run, count and look how deep the stack went. Nothing but the library is called between painting and looking. */
 static __attribute__((noinline)) int measure(void) {
+  volatile uint32_t *word, *top = STACK_POINTER, *bottom = top - MIDGE_HIL_STACK_BYTES / 4u;
   uint32_t start = now();
   hil.empty_ticks = now() - start;
-#if defined(__arm__) && MIDGE_HIL_STACK_BYTES > 0
-  volatile uint32_t *top;
-  __asm__ volatile("mov %0, sp" : "=r"(top));
-  volatile uint32_t *const bottom = top - MIDGE_HIL_STACK_BYTES / 4u;
-  for (volatile uint32_t *word = bottom; word < top; word++) {
+  for (word = bottom; word < top; word++) {
     *word = PAINT;
   }
-#endif
   start = now();
   int code = model_run(arena);
   hil.ticks = now() - start - hil.empty_ticks;
-#if defined(__arm__) && MIDGE_HIL_STACK_BYTES > 0
-  volatile uint32_t *word = bottom;
-  while (word < top && *word == PAINT) {
+  for (word = bottom; word < top && *word == PAINT;) {
     word++;
   }
   hil.stack_bytes = (uint32_t)((uintptr_t)top - (uintptr_t)word);
-#endif
   return code;
 }
 
-static enum guard check_guards(void) {
-  enum guard found = GUARD_WHOLE;
-  for (size_t i = 0; i < GUARD_BYTES; i++) {
-    found = memory[i] != GUARD_BYTE ? GUARD_BEFORE : arena[MODEL_ARENA_BYTES + i] != GUARD_BYTE && found == GUARD_WHOLE ? GUARD_AFTER : found;
-  }
+static void set_guards(void) {
   memset(memory, GUARD_BYTE, GUARD_BYTES);
   memset(arena + MODEL_ARENA_BYTES, GUARD_BYTE, GUARD_BYTES);
+}
+
+/* 1: written to before the arena, 2: behind it. */
+static unsigned broken_guards(void) {
+  unsigned found = 0;
+  for (size_t i = 0; i < GUARD_BYTES; i++) {
+    found |= (memory[i] != GUARD_BYTE) | (unsigned)(arena[MODEL_ARENA_BYTES + i] != GUARD_BYTE) << 1;
+  }
   return found;
 }
 
@@ -244,21 +248,20 @@ static void run(const uint8_t *arguments) {
   hil.first = (uint16_t)load(arguments + 1, 2);
   hil.last = (uint16_t)load(arguments + 3, 2);
   memset(hil.layer_ticks, 0, sizeof hil.layer_ticks);
-  (void)check_guards();
+  set_guards();
   hil.mode = arguments[0] == MODE_WATCH ? MODE_WATCH : arguments[0] == MODE_PROFILE ? MODE_PROFILE : MODE_PLAIN;
   int code = measure();
   hil.mode = MODE_PLAIN;
   begin_reply(STATUS_OK);
   add(EVENT_DONE, 1);
   add((uint32_t)code, 4);
-  add(check_guards(), 1);
+  add(broken_guards(), 1);
   add(hil.ticks, 4);
   add(hil.stack_bytes, 4);
 }
 
 static void hello(void) {
   static const char name[] = MODEL_NAME, digest[] = MODEL_DIGEST;
-  begin_reply(STATUS_OK);
   add(VERSION, 1);
   add(MIDGE_HIL_PAYLOAD, 2);
   add(MODEL_ARENA_BYTES, 4);
@@ -274,28 +277,24 @@ static void hello(void) {
 
 static enum status transfer(uint8_t *tensor, size_t nbytes, const uint8_t *arguments, size_t count) {
   uint32_t offset = load(arguments + 1, 4);
-  size_t wanted = hil.request[2] == OP_READ ? load(arguments + 5, 2) : count - 5u;
+  int reads = hil.request[2] == OP_READ;
+  size_t wanted = reads ? load(arguments + 5, 2) : count - 5u;
   if (tensor == NULL || wanted > MIDGE_HIL_PAYLOAD || offset > nbytes || wanted > nbytes - offset) {
     return STATUS_RANGE;
   }
-  if (hil.request[2] == OP_READ) {
-    add_bytes(tensor + offset, wanted);
-  } else {
-    memcpy(tensor + offset, arguments + 5, wanted);
-  }
+  memcpy(reads ? hil.reply + hil.reply_bytes : tensor + offset, reads ? tensor + offset : arguments + 5, wanted);
+  hil.reply_bytes += reads ? wanted : 0;
   return STATUS_OK;
 }
 
 static enum status answer(const uint8_t *arguments, size_t count) {
-  static const uint8_t least[] = {[OP_SIZE] = 1, [OP_FILL] = 4, [OP_WRITE] = 5, [OP_RUN] = 5, [OP_READ] = 7, [OP_TICKS] = 2};
+  static const uint8_t least[] = {[OP_FILL] = 4, [OP_WRITE] = 5, [OP_RUN] = 5, [OP_READ] = 7, [OP_TICKS] = 2};
   uint8_t op = hil.request[2];
   if (op == OP_NEXT || op > OP_TICKS || count < least[op]) {
     return STATUS_REQUEST;
   }
   if (op == OP_HELLO) {
     hello();
-  } else if (op == OP_SIZE) {
-    add((uint32_t)(arguments[0] < MODEL_INPUT_COUNT ? model_input_bytes(arguments[0]) : model_output_bytes(arguments[0] - MODEL_INPUT_COUNT)), 4);
   } else if (op == OP_FILL) {
     fill(load(arguments, 4));
   } else if (op == OP_WRITE) {
@@ -323,7 +322,7 @@ void midge_hil_serve(const struct midge_hil_port *port) {
       begin_reply(status);
     }
     if (!hil.waiting) { /* else a run was left for another request */
-      send(hil.reply, hil.reply_bytes);
+      reply();
     }
   }
 }

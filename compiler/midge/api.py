@@ -129,6 +129,8 @@ def quantized_graph(
 ) -> Graph:
     """Import, canonicalize and quantize: the Graph in which every activation is an integer.
 
+    numerics: "onnx" rounds once, as ONNX Runtime does on QDQ models; "tflite" rounds twice, as TFLite Micro's reference kernels.
+
     `calibration`: a path (.npz, .npy or a folder), an array of samples, or a dict of arrays by input name. Needed for float models only.
     """
     if numerics not in NUMERICS:
@@ -143,13 +145,8 @@ def compile(
     model: Model,
     *,
     target: str = "host",
-    calibration: Any = None,
-    observer: str = "minmax",
-    numerics: str = "onnx",
     name: str | None = None,
     io: str = "quantized",
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
-    batch: int | None = None,
     optimize: str = "balanced",
     ram: int | None = None,
     flash: int | None = None,
@@ -159,12 +156,12 @@ def compile(
     costs: str | Path | None = None,
     require_fast: bool = False,
     keep_dead_channels: bool = False,
-    progress: Progress | None = None,
     plan_progress: PlanProgress | None = None,
+    **options: Any,
 ) -> Library:
     """Compile an ONNX model to a Library for `target` (see midge.targets.TARGETS).
 
-    numerics: "onnx" rounds once, as ONNX Runtime does on QDQ models; "tflite" rounds twice, as TFLite Micro's reference kernels.
+    options: those of quantized_graph: calibration, observer, numerics, shapes, batch, progress.
     optimize: "balanced" takes the fastest kernels that store no more bytes of weights than the model has, "speed" any, "size" the portable ones; each with
     all the RAM saved that costs no time. "ram" takes the kernels of "balanced" and the least RAM.
     ram: the arena has at most so many bytes, at the cost of time where needed. flash: at most so many bytes of code and constants; the fewest
@@ -178,36 +175,27 @@ def compile(
 
     Raises: ImportFailed, Unsupported or UsageError, each with one message for people.
     """
-    _known("io", io, IO)
-    _known("optimize", optimize, OPTIMIZE)
-    _known("schedule", schedule, SCHEDULES)
-    if stream_input and stepwise:
-        raise UsageError("--stepwise: a run whose input is streamed is cut by its rows already; leave one of --stream-input and --stepwise out")
-    machine = get_target(target)
-    graph = quantized_graph(model, calibration=calibration, observer=observer, numerics=numerics, shapes=shapes, batch=batch, progress=progress)
-    graph = integerize(graph, io)
+    for option, value, known in (("io", io, IO), ("optimize", optimize, OPTIMIZE), ("schedule", schedule, SCHEDULES)):
+        if value not in known:
+            raise UsageError(f"no --{option} named {value!r}; known: {', '.join(known)}")
+    machine, table = get_target(target), load_costs(target, None if costs is None else Path(costs))
+    graph = integerize(quantized_graph(model, **options), io)
     digest, dead = digest_of(graph), None
     if not keep_dead_channels:
         graph, dead = eliminate_dead_channels(graph)
     graph.name = c_identifier(name or graph.name)
-    saved = dead.weight_nbytes[0] - dead.weight_nbytes[1] if dead else 0
-    table = load_costs(target, None if costs is None else Path(costs))
-    choice = Choice("balanced" if optimize == "ram" else optimize, table, flash, require_fast=require_fast, saved=saved)
-    wish = Wish(optimize == "ram", ram, stream_input, stepwise, schedule == "rows")
-    if stream_input and len(graph.inputs) != 1:
-        raise UsageError(f"--stream-input: the model has {len(graph.inputs)} inputs; one is offered")
-    program = _placed(graph, machine, digest, choice, wish, plan_progress)
+    choice = Choice("balanced" if optimize == "ram" else optimize, table, flash, require_fast=require_fast, saved=dead.saved if dead else 0)
+    program = _placed(graph, machine, digest, choice, Wish(optimize == "ram", ram, stream_input, stepwise, schedule == "rows"), plan_progress)
     program.optimize = optimize
     return Library(graph, program, dead)
 
 
-def _known(option: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UsageError(f"no --{option} named {value!r}; known: {', '.join(known)}")
-
-
 def _placed(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish, progress: PlanProgress | None) -> Program:
     """The placed Program of a Graph under its own name. If what its kernels need beside the tensors is too much for wish.ram, those that need less."""
+    if wish.stream and wish.stepwise:
+        raise UsageError("--stepwise: a run whose input is streamed is cut by its rows already; leave one of --stream-input and --stepwise out")
+    if wish.stream and len(graph.inputs) != 1:
+        raise UsageError(f"--stream-input: the model has {len(graph.inputs)} inputs; one is offered")
     program = lower(graph, target, graph.name, digest, choice)
     try:
         return place(program, wish, progress)

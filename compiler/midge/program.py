@@ -6,7 +6,7 @@ rows without knowing the kernel. All kernels have one signature:
 
     void k(const params *, const T *const *in_rows, const constants *, T *const *out_rows, unsigned rows, void *scratch)
 
-`in_rows` holds, for each output row, the rows of input 0 tap by tap, then those of input 1, and so on; a row of padding is a pointer to constant
+`in_rows` holds, for each output row, the rows of input 0 tap by tap, then those of input 1, and so on (but see Kernel.shares_taps); a row of padding is a pointer to constant
 zero points. A params struct has int32_t fields only and a constants struct pointers only, in the order of the dicts here.
 """
 
@@ -37,6 +37,7 @@ class Kernel:
     profiled: bool = False  # has a `_tflite` twin for double rounding
     contract: Contract = Contract.ROWS
     features: frozenset[str] = frozenset()
+    shares_taps: bool = False  # a block's in_rows hold each input row once, from the first tap of its first output row to the last tap of its last
 
     def symbols(self, numerics: str) -> tuple[str, ...]:
         """The C functions a Call needs."""

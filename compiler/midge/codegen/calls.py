@@ -125,6 +125,8 @@ class CallWriter:
 
     def _blocks(self) -> list[str]:
         """Several output rows a call: pointers are gathered row by row, then the kernel runs once for the block."""
+        if self.call.kernel.shares_taps:
+            return self._shared_block()
         call, element = self.call, self.main.in_element
         taps = sum(operand.window.taps for operand in call.inputs)
         gather = [line.replace("in_rows[", "taps[") for line in self._in_rows(True)]
@@ -153,6 +155,30 @@ class CallWriter:
             "}",
         ]
 
+    def _shared_block(self) -> list[str]:
+        """Several output rows a call: pointers to the input rows of all of them, each once."""
+        (operand,), block = self.call.inputs, self.block()
+        taps, stride = operand.window.taps, operand.window.stride
+        start, end = ("first", "end") if self.stepped else ("0", str(self.call.rows))
+        hook = self._hook(self._row_number("begin + row"), "out_rows[row]")
+        return [
+            *(["const int32_t end = first + count;"] if self.stepped else []),
+            f"for (int32_t begin = {start}; begin < {end}; begin += {block}) {{",
+            *(f"  {line}" for line in self._begin()),
+            f"  const {self.main.in_element} *in_rows[{(block - 1) * stride + taps}];",
+            f"  {self.main.out_element} *out_rows[{block}];",
+            f"  const int32_t rows = {end} - begin < {block} ? {end} - begin : {block};",
+            f"  for (int32_t y = begin, k = 0; k < (rows - 1) * {stride} + {taps}; ++k) {{",
+            f"    in_rows[k] = {self._row(operand, True, tap=True)};",
+            "  }",
+            "  for (int32_t y = begin; y < begin + rows; ++y) {",
+            f"    out_rows[y - begin] = {self._output(True)};",
+            "  }",
+            f"  {self._invoke(self.main, 'in_rows')}",
+            *(["  for (int32_t row = 0; row < rows; ++row) {", f"    {hook[0]}", "  }"] if hook else []),
+            "}",
+        ]
+
     def block(self) -> int:
         """Rows that a call of the kernel computes: what it takes and the steps have."""
         return min(self.call.block, max(step.count for step in self.program.steps if self.program.calls[step.call] is self.call))
@@ -169,7 +195,7 @@ class CallWriter:
             "in_rows": in_rows,
             "constants": f"&{self.name}_constants" if self.call.constants else "NULL",
             "out_rows": "out_rows",
-            "rows": "rows" if self.call.block > 1 and self.call.rows > 1 and self.call.kernel.contract is Contract.ROWS else "1",
+            "rows": ("(unsigned)rows" if self.call.kernel.shares_taps else "rows") if self.call.block > 1 and self.call.rows > 1 and self.call.kernel.contract is Contract.ROWS else "1",
             "scratch": self.scratch,
         }
         return f"{rename(function.symbol, self.program.name)}({', '.join(arguments[parameter] for parameter in function.parameters)});"

@@ -32,6 +32,7 @@ class Line:
     stride: int
     dilation: int
     numerics: str
+    rows: int = 0  # outputs of a walk of a column, whose rows may lie anywhere; 0 for a line
 
     @property
     def channels(self) -> int:
@@ -44,6 +45,8 @@ class Line:
     @property
     def most(self) -> int:
         """Outputs of a walk, a multiple of four: as many as PAIRS allows, evenly spread."""
+        if self.rows:
+            return self.rows
         line = -(-self.outputs // self.dilation)
         fits = max(4, ((2 * PAIRS - self.taps) // self.stride + 1) // 4 * 4)
         return -(-line // (4 * -(-line // fits))) * 4
@@ -84,7 +87,7 @@ class Line:
         words = np.concatenate([np.stack([gemm.multiplier.astype(np.int64), rounding, 2 * bias], 1), self._bytes(n)], 1)
         order = [c for first in (*range(0, channels - 4, 4), channels - 4) for c in range(first, first + 4)]
         head = np.zeros(HEAD, np.int64)
-        head[:3] = self.taps, self.depth, self.most
+        head[:] = self.taps, self.depth, self.most, self.stride
         return int32_words(np.concatenate([head, words[order].reshape(-1)]))
 
     def _bytes(self, n: Array) -> Array:
@@ -98,7 +101,9 @@ class Line:
 
     def routine(self) -> Routine:
         """The walk over all channels."""
+        twice, relu = self.numerics == "tflite", self.gemm.zero_point == -128
+        if self.rows:
+            return Walk(self.taps, self.stride, self.depth, 0, self.channels % 4, (0,), False, self.shifts, twice, relu, column=True).routine
         pitch, walks = self.dilation * self.channels, self.walks
         rests = tuple(sorted({outputs % 4 for outputs in walks}))
-        twice, relu = self.numerics == "tflite", self.gemm.zero_point == -128
         return Walk(self.taps, self.stride, self.depth, pitch if pitch < 256 else 0, self.channels % 4, rests, min(walks) < 4, self.shifts, twice, relu).routine

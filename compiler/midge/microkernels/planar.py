@@ -11,11 +11,11 @@ Source: ARM DDI 0403, Armv7-M Architecture Reference Manual (SMLAD, SMLABT, SMML
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
+from functools import cached_property
 
 from midge.ir import Array
-from midge.microkernels.gemm import TOTAL, Gemm, int32_words, pairs
+from midge.microkernels.gemm import TOTAL, Gemm
+from midge.microkernels.planar_stream import BYTES, WORDS, byte_stream, wide_stream
 from midge.program import Routine, planar_order
 
 NARROW = 6  # outputs of a row, or of half a row, that is computed at once, at most, the pointers to its rows in registers
@@ -38,7 +38,10 @@ TWIN, FAMILY = "midge_depthwise_planar_row_s8", "depthwise_dsp"
 
 @dataclass(frozen=True)
 class Planar:
-    """One layer: weights (C, 9) and requantization, the input's zero_point and width, output width, padding on the left and stride in pixels."""
+    """One layer: weights (C, 9) and requantization, the input's zero_point and width, output width, padding on the left and stride in pixels.
+
+    `packed`: weights are stored as 8 bits.
+    """
 
     gemm: Gemm
     zero_point: int
@@ -47,11 +50,16 @@ class Planar:
     pad: int
     stride: int
     numerics: str
+    packed: bool
 
-    @property
-    def total(self) -> int:
-        """The shift that all channels share, 0 if they do not."""
-        return TOTAL if self.gemm.suits(TOTAL, self.numerics) else 0
+    @cached_property
+    def _stream(self) -> tuple[int, Array]:
+        """(the shift that all channels share, 0 if they do not; the words)."""
+        reach = (self.width - 1) * self.stride - self.pad + 3 - self.in_width
+        if self.packed:
+            return byte_stream(self.gemm, self.zero_point, self.pad > 0, reach > 0, self.numerics)
+        total = TOTAL if self.gemm.suits(TOTAL, self.numerics) else 0
+        return total, wide_stream(self.gemm, total, self.zero_point, self.pad > 0, reach > 0, self.numerics)
 
     def refuses(self) -> str:
         """Why rows are not served, '' if they are."""
@@ -62,7 +70,7 @@ class Planar:
             return "more than one pixel of padding"
         if self.blocks and self.stride == 1 and self.pad == 0 and self.in_width - self.blocks * BLOCK < 4:
             return "less than four pixels after the last eight"
-        return ""
+        return "" if self._stream[0] or not self.packed else "no shift that all channels share is exact"
 
     @property
     def halves(self) -> bool:
@@ -76,18 +84,7 @@ class Planar:
 
     def stream(self) -> Array:
         """The int32 words that the routine walks."""
-        gemm = self.gemm.sharing(self.total, self.numerics) if self.total else self.gemm
-        scale, rounding = gemm.ending(self.total, self.numerics)
-        w = gemm.weights.reshape(-1, 3, 3).astype(np.int64)
-        reach = (self.width - 1) * self.stride - self.pad + 3 - self.in_width
-        left = self.zero_point * w[:, :, 0].sum(1) * (self.pad > 0)
-        right = self.zero_point * w[:, :, 2].sum(1) * (reach > 0)
-        bias = np.stack([gemm.bias + left, gemm.bias, gemm.bias + right], 1)
-        scaled = w << scale[:, None, None]
-        lanes = pairs(np.stack([scaled[:, :, 0], scaled[:, :, 1], scaled[:, :, 1], scaled[:, :, 2]], 2).reshape(-1)).reshape(len(w), 6)
-        last = [] if self.total else [-gemm.shift.astype(np.int64)[:, None]]
-        body = np.concatenate([bias << scale[:, None], lanes, gemm.multiplier.astype(np.int64)[:, None], rounding[:, None], *last], 1)
-        return int32_words(np.concatenate([[4 * body.size, self.total, self.zero_point << 16], body.reshape(-1)]))
+        return self._stream[1]
 
     def routine(self) -> Routine:
         """For this width if it is narrow, for all that end in a like block otherwise."""

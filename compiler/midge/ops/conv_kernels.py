@@ -119,7 +119,7 @@ def lower_conv(ctx: Lowering, node: Node, layer: ConvLayer, sources: list[Operan
         sources = [ctx.operand(node.inputs[0])]
     params, output = layer.params, conv_clamp.buffer_before(ctx, node) if clamped else None
     constants: dict[str, Packed | str] = dict(variant.pack(layer))
-    if variant.kernel not in (conv_dsp.PIXEL, conv_dsp.POINTWISE, conv_strassen.KERNEL, conv_depthwise.PLANAR):
+    if variant.kernel not in (conv_dsp.PIXEL, conv_dsp.POINTWISE, conv_strassen.KERNEL, conv_depthwise.PLANAR, conv_line.COLUMN):
         constants["pad_row"] = ctx.pad_row(layer.types[0].q.z, -(-params["in_channels"] // 4) * 4)  # kernels may read whole words
     scratch, block, flat = variant.scratch(layer), _block(variant, layer), layer.flat
     splits = ("in_width", "out_width") if flat and variant.kernel is not conv_strassen.KERNEL else ()
@@ -135,6 +135,8 @@ def _block(variant: Variant, layer: ConvLayer) -> int:
     """Output rows of a call."""
     if variant.kernel.family == "depthwise_dsp":
         return conv_depthwise.block(layer, variant.kernel)
+    if variant.kernel.family == "depthwise_line_dsp":
+        return conv_line.block(layer, variant.kernel)
     if variant.kernel.family.endswith("_thumb"):
         return conv_thumb.block(layer, variant.kernel)
     return conv_dsp.block(layer) if variant.kernel.family == "conv2d_dsp" else variant.block

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depthwise convolution along one axis on the DSP extension: windows 1xk, row by row, and windows kx1 of a tensor one pixel wide, whose rows
-stand one behind the other and so are the pixels of one line."""
+"""Depthwise convolution along one axis on the DSP extension: windows 1xk, row by row, and windows kx1 of a tensor one pixel wide: blocks of rows that may
+lie anywhere, or, if the window is dilated, all rows one behind the other, which so are the pixels of one line."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ if TYPE_CHECKING:
     from midge.ops.conv_kernels import ConvLayer
 
 LINE = Kernel("midge_depthwise_line_dsp_s8", "depthwise_line_dsp", features=DSP)
+COLUMN = Kernel("midge_depthwise_column_dsp_s8", "depthwise_line_dsp", features=DSP, shares_taps=True)
+BLOCK = 8  # rows of a column that share a call
 FEWEST = 4  # outputs of a line that pay for the strip
 
 
 def column(layer: ConvLayer) -> bool:
     """Whether the window slides over rows of one pixel."""
     return layer.weights.shape[2] == 1 and layer.op.hwc(layer.types[0])[1] == layer.out.hwc[1] == 1
+
+
+def lies(layer: ConvLayer) -> bool:
+    """Whether a column is read as one line."""
+    return column(layer) and layer.op.dilations[0] > 1
 
 
 def upright(layer: ConvLayer) -> dict[str, int]:
@@ -34,17 +41,28 @@ def upright(layer: ConvLayer) -> dict[str, int]:
 def line_of(layer: ConvLayer) -> Line:
     """The layer's integers and how its lines are walked."""
     params = layer.params | (upright(layer) if column(layer) else {})
-    return Line(gemm_of(layer), params["out_width"], params["stride"], params["dilation"], layer.numerics)
+    rows = min(BLOCK, -(-params["out_width"] // 4) * 4) if column(layer) and not lies(layer) else 0
+    return Line(gemm_of(layer), params["out_width"], params["stride"], params["dilation"], layer.numerics, rows)
 
 
 def pack(layer: ConvLayer) -> dict[str, Packed]:
     """midge_depthwise_line_constants."""
     line = line_of(layer)
-    return {"stream": line.stream(), "line": line.routine()}
+    return {"stream": line.stream(), "column" if line.rows else "line": line.routine()}
+
+
+def refuses_line(layer: ConvLayer) -> str:
+    """Why lines do not serve a layer, '' if they do."""
+    return "a column of rows" if column(layer) and not lies(layer) else refuses(layer)
+
+
+def refuses_column(layer: ConvLayer) -> str:
+    """Why rows of one pixel do not serve a layer, '' if they do."""
+    return refuses(layer) if column(layer) and not lies(layer) else "not a column of single pixels, undilated"
 
 
 def refuses(layer: ConvLayer) -> str:
-    """Why lines do not serve a layer, '' if they do."""
+    """What both ask."""
     reason = refuses_channels(layer)
     if reason:
         return reason
@@ -64,4 +82,9 @@ def scratch(layer: ConvLayer) -> int:
     return line_of(layer).scratch
 
 
-VARIANTS = (Variant(LINE, pack, refuses, scratch),)
+def block(layer: ConvLayer, kernel: Kernel) -> int:
+    """Output rows of a call."""
+    return line_of(layer).rows if kernel is COLUMN else 1
+
+
+VARIANTS = (Variant(COLUMN, pack, refuses_column, scratch), Variant(LINE, pack, refuses_line, scratch))

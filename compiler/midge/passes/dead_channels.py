@@ -60,6 +60,11 @@ class DeadChannels:
         """Bytes of the weights of Conv2D and Dense, before and after, without biases and padding."""
         return sum(layer.weight_nbytes[0] for layer in self.layers), sum(layer.weight_nbytes[1] for layer in self.layers)
 
+    @property
+    def saved(self) -> int:
+        """Bytes of weights that need not be stored."""
+        return self.weight_nbytes[0] - self.weight_nbytes[1]
+
     def __bool__(self) -> bool:
         return bool(self.kept) or self.macs[0] != self.macs[1]
 

@@ -111,8 +111,13 @@ class Interpreter:
             return
         for y in range(step.first, end, call.block):
             block = range(y, min(y + call.block, end))
-            in_rows = [row for each in block for row in self._rows(call.inputs, each)]
+            in_rows = [row for each in block for row in self._rows(call.inputs, each)[self._met(call) if each > y else 0 :]]
             self.functions[symbols[0]](params, in_rows, constants, [self._output(call, each) for each in block], len(block), scratch)
+
+    @staticmethod
+    def _met(call: Call) -> int:
+        """How many taps of an output row the row before it has had."""
+        return call.inputs[0].window.taps - call.inputs[0].window.stride if call.kernel.shares_taps else 0
 
     def _rows(self, operands: tuple[Operand, ...], y: int) -> list[int]:
         found: list[int] = []
