@@ -18,6 +18,7 @@ cdef extern from "depthwise_dsp.h":
                                    void *)
     void midge_depthwise_planar_row_s8(const int8_t *const *, const int32_t *, int8_t *, const midge_conv2d_params *)
     void midge_depthwise_planar_row_s8_tflite(const int8_t *const *, const int32_t *, int8_t *, const midge_conv2d_params *)
+    void midge_depthwise_planar_bytes_s8(const int8_t *const *, const int32_t *, int8_t *, const midge_conv2d_params *)
     void midge_depthwise_spread_s8(const int8_t *const *, int32_t *, const int32_t *, int32_t)
     void midge_depthwise_taps_s8(const int32_t *, const int32_t *, int8_t *const *, const int32_t *)
     void midge_depthwise_taps_s8_tflite(const int32_t *, const int32_t *, int8_t *const *, const int32_t *)
@@ -54,6 +55,7 @@ STRUCT_SIZES = {
 ADDRESSES = {
     "midge_depthwise_planar_row_s8": <uintptr_t>&midge_depthwise_planar_row_s8,
     "midge_depthwise_planar_row_s8_tflite": <uintptr_t>&midge_depthwise_planar_row_s8_tflite,
+    "midge_depthwise_planar_bytes_s8": <uintptr_t>&midge_depthwise_planar_bytes_s8,
     "midge_depthwise_spread_s8": <uintptr_t>&midge_depthwise_spread_s8,
     "midge_depthwise_taps_s8": <uintptr_t>&midge_depthwise_taps_s8,
     "midge_depthwise_taps_s8_tflite": <uintptr_t>&midge_depthwise_taps_s8_tflite,

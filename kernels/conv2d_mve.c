@@ -29,8 +29,9 @@ static inline void gemm_mve_pixel(const int8_t *x, const int32_t *stream, int8_t
 }
 
 static inline void gemm_mve(const int8_t *x, const int32_t *stream, int8_t *out, const midge_gemm_mve_params *run, int rounding) {
-  for (int32_t p = 0; p < run->count; ++p) {
-    gemm_mve_pixel(x + p * run->x_step, stream, out + p * run->out_step, 4, rounding);
+  for (int32_t p = 0; p < run->count; ++p, x += run->step, out += run->out_step) {
+    gemm_mve_pixel(x, stream, out, 4, rounding);
+    gemm_mve_pixel(x + run->between, stream, out + run->out_between, 4, rounding);
   }
 }
 
@@ -52,13 +53,29 @@ void midge_dense_mve_s8_tflite(const int8_t *x, const int32_t *stream, int8_t *o
   gemm_mve_pixel(x, stream, out, 8, MIDGE_ROUND_TWICE);
 }
 
+/* Pixels of one row: those of its first half, each with that of its second; the middle one of an odd number is in both. */
+static inline midge_gemm_mve_params gemm_mve_line(int32_t step, int32_t out_step, int32_t pixels) {
+  int32_t half = pixels >> 1;
+  midge_gemm_mve_params run = {half * step, step, half * out_step, out_step, pixels - half};
+  return run;
+}
+
+/* Pixels of two rows, as far apart as these. */
+static inline midge_gemm_mve_params gemm_mve_rows(const midge_gemm_mve_params *line, const int8_t *first, const int8_t *second, int8_t *const *out_rows,
+                                                  int32_t pixels) {
+  int32_t between = (int32_t)((uintptr_t)second - (uintptr_t)first), out_between = (int32_t)((uintptr_t)out_rows[1] - (uintptr_t)out_rows[0]);
+  midge_gemm_mve_params run = {between, line->step, out_between, line->out_step, pixels};
+  return run;
+}
+
 void midge_pointwise_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_mve_constants *constants,
                             int8_t *const *out_rows, unsigned rows, void *scratch) {
-  midge_gemm_mve_params run = {params->stride * params->in_channels, params->out_channels, params->out_width};
+  midge_gemm_mve_params run = gemm_mve_line(params->stride * params->in_channels, params->out_channels, params->out_width);
   (void)scratch;
-  for (unsigned row = 0; row < rows; ++row) {
-    constants->gemm(in_rows[row], constants->stream, out_rows[row], &run);
+  if (rows == 2) {
+    run = gemm_mve_rows(&run, in_rows[0], in_rows[1], out_rows, params->out_width);
   }
+  constants->gemm(in_rows[0], constants->stream, out_rows[0], &run);
 }
 
 /* The taps of the pixel at x0 one after another, zero points where they are outside. */
@@ -86,16 +103,6 @@ static inline void conv2d_mve_gather(const midge_conv2d_params *p, const int8_t 
 /* Pixels that are gathered before they are computed: what 1024 bytes hold, but 2 and no more than 8. */
 static inline int32_t conv2d_mve_batch(int32_t depth) { return depth > 256 ? 2 : depth > 128 ? 4 : 8; }
 
-/* How many pixels from x on to compute at once. They come in twos: the last one of an odd number goes with the one before it, which is computed twice. */
-static inline int32_t conv2d_mve_count(int32_t *x, int32_t width, int32_t batch) {
-  int32_t count = width - *x < batch ? width - *x : batch;
-  if (count == 1) {
-    --*x;
-    return 2;
-  }
-  return count;
-}
-
 void midge_conv2d_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_mve_constants *constants, int8_t *const *out_rows,
                          unsigned rows, void *scratch) {
   const midge_conv2d_params *p = params;
@@ -103,9 +110,9 @@ void midge_conv2d_mve_s8(const midge_conv2d_params *params, const int8_t *const 
   int32_t depth = 16 * constants->stream[1], batch = conv2d_mve_batch(depth), taps = p->kernel_height, stride = p->stride;
   int32_t channels = p->in_channels, nbytes = p->kernel_width * channels, last = p->dilation == 1 ? p->in_width - p->kernel_width : -1;
   for (unsigned row = 0; row < rows; ++row, in_rows += taps) {
-    for (int32_t x = 0; x < p->out_width;) {
-      midge_gemm_mve_params run = {depth, p->out_channels, conv2d_mve_count(&x, p->out_width, batch)};
-      int32_t x0 = x * stride - p->pad, end = x0 + run.count * stride;
+    for (int32_t x = 0; x < p->out_width; x += batch) {
+      int32_t count = p->out_width - x < batch ? p->out_width - x : batch, x0 = x * stride - p->pad, end = x0 + count * stride;
+      midge_gemm_mve_params run = gemm_mve_line(depth, p->out_channels, count);
       int8_t *to = scratch;
       for (; x0 != end; x0 += stride, to += depth) {
         if (x0 < 0 || x0 > last) {
@@ -115,7 +122,6 @@ void midge_conv2d_mve_s8(const midge_conv2d_params *params, const int8_t *const 
         midge_gather(to, in_rows, taps, x0 * channels, nbytes);
       }
       constants->gemm(scratch, constants->stream, out_rows[row] + x * p->out_channels, &run);
-      x += run.count;
     }
   }
 }
@@ -225,18 +231,22 @@ static inline void conv2d_mve_columns(const midge_conv2d_params *p, const int8_t
 void midge_conv2d_columns_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_columns_mve_constants *constants,
                                  int8_t *const *out_rows, unsigned rows, void *scratch) {
   const midge_conv2d_params *p = params;
-  int32_t pitch = p->kernel_height * p->in_channels, stride = p->stride, spare = 272 - p->kernel_width * pitch, batch = 2;
+  int32_t pitch = p->kernel_height * p->in_channels, step = p->stride * pitch, spare = 272 - p->kernel_width * pitch, batch = 2;
   if (spare > 0) {
-    batch = (int32_t)((uint32_t)spare / (uint32_t)(stride * pitch)) & ~1;
+    batch = (int32_t)((uint32_t)spare / (uint32_t)step) & ~1;
     batch = batch < 2 ? 2 : batch;
   }
-  for (unsigned row = 0; row < rows; ++row, in_rows += p->kernel_height) {
-    for (int32_t x = 0; x < p->out_width;) {
-      midge_gemm_mve_params run = {stride * pitch, p->out_channels, conv2d_mve_count(&x, p->out_width, batch)};
-      conv2d_mve_columns(p, in_rows, constants, x * stride - p->pad, (run.count - 1) * stride + p->kernel_width, scratch);
-      constants->gemm(scratch, constants->stream, out_rows[row] + x * p->out_channels, &run);
-      x += run.count;
+  for (int32_t x = 0; x < p->out_width; x += batch) {
+    int32_t count = p->out_width - x < batch ? p->out_width - x : batch, columns = (count - 1) * p->stride + p->kernel_width;
+    int8_t *to = scratch;
+    midge_gemm_mve_params run = gemm_mve_line(step, p->out_channels, count);
+    conv2d_mve_columns(p, in_rows, constants, x * p->stride - p->pad, columns, to);
+    if (rows == 2) {
+      int8_t *second = to + ((columns * pitch + 3) & ~3);
+      conv2d_mve_columns(p, in_rows + p->kernel_height, constants, -p->pad, columns, second);
+      run = gemm_mve_rows(&run, to, second, out_rows, count);
     }
+    constants->gemm(to, constants->stream, out_rows[0] + x * p->out_channels, &run);
   }
 }
 

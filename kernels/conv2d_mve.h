@@ -9,19 +9,21 @@
 
 #include "conv2d.h"
 
-/* The pixels a routine computes: bytes from one to the next, and how many. */
+/* The pairs of pixels a routine computes: bytes from a pair's first pixel to its second, and from a pair to the next; how many. */
 typedef struct {
-  int32_t x_step;
-  int32_t out_step; /* the stream's channels */
+  int32_t between;
+  int32_t step;
+  int32_t out_between;
+  int32_t out_step;
   int32_t count;
 } midge_gemm_mve_params;
 
-/* out[p * out_step + c] for pixels p = 0 .. count - 1 and all channels c of the stream.
+/* out[p * out_step + i * out_between + c] for pairs p = 0 .. count - 1, their pixels i = 0 and 1, and all channels c of the stream. The two may be one.
  *
  * x: the taps of a pixel, 16 a step: step 0 reads `first` bytes at x, step i > 0 reads 16 at x + first + 16 * (i - 1).
  * stream: { bytes after the header, steps, first, 16, zero_point, act_min, act_max, channels }, then for each four channels (eight in
  * `midge_dense`) 8 biases (those of four channels twice), for each step 16 int8 weights of each channel, multipliers, and shifts (-1 and less).
- * midge_gemm: two pixels at a time, count is 2 or more. midge_dense: one pixel, the run is not read. */
+ * midge_gemm: two pixels at a time. midge_dense: one pixel, the run is not read. */
 typedef void midge_gemm_mve(const int8_t *x, const int32_t *stream, int8_t *out, const midge_gemm_mve_params *run);
 
 void midge_gemm_mve_s8(const int8_t *x, const int32_t *stream, int8_t *out, const midge_gemm_mve_params *run);
@@ -35,11 +37,11 @@ typedef struct {
   const int8_t *pad_row; /* in_channels times the input's zero point */
 } midge_conv2d_mve_constants;
 
-/* One tap, no padding, out_width 2 or more; stride may be more than 1. No scratch. */
+/* One tap, no padding; stride may be more than 1. Called with two rows or one, any pixel of a row goes with that of the other. No scratch. */
 void midge_pointwise_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_mve_constants *constants,
                             int8_t *const *out_rows, unsigned rows, void *scratch);
 
-/* Any window, groups is 1, out_width 2 or more. scratch: 4-byte aligned, 8 * depth + 16 bytes, 4 * depth + 16 if depth (taps * in_channels
+/* Any window, groups is 1. scratch: 4-byte aligned, 8 * depth + 16 bytes, 4 * depth + 16 if depth (taps * in_channels
  * rounded up to 16) is more than 128, 2 * depth + 16 if it is more than 256. */
 void midge_conv2d_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_mve_constants *constants, int8_t *const *out_rows,
                          unsigned rows, void *scratch);
@@ -82,8 +84,8 @@ typedef struct {
 } midge_conv2d_columns_mve_constants;
 
 /* 16 channels or fewer, dilation and groups are 1, out_width 2 or more. Rows are rearranged so that a column of taps, pitch = kernel_height * in_channels
- * bytes, is one run, and so is a window. scratch: 4-byte aligned, pitch * columns + 16 bytes: the columns under the pixels that are computed at once, 2 or
- * more, as many as 272 bytes hold. */
+ * bytes, is one run, and so is a window. Called with two rows or one. scratch: 4-byte aligned, pitch * columns + 16 bytes: the columns under the pixels that are
+ * computed at once, 2 or more, as many as 272 bytes hold, or those of two whole rows if these hold them and out_width is odd. */
 void midge_conv2d_columns_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_columns_mve_constants *constants,
                                  int8_t *const *out_rows, unsigned rows, void *scratch);
 

@@ -138,11 +138,13 @@ void midge_depthwise_dsp_s8(const midge_conv2d_params *params, const int8_t *con
 }
 
 /* Sum of one output from column `left` on, without padding, scaled. */
-static inline int32_t depthwise_planar_sum(const int8_t *const *in_rows, int32_t channel, const int32_t *weights, int32_t left, int32_t width) {
+static inline int32_t depthwise_planar_sum(const int8_t *const *in_rows, int32_t channel, const int32_t *weights, int32_t left, int32_t width, int bytes) {
   uint32_t acc = 0;
-  for (int32_t ky = 0; ky < 3; ++ky, weights += 2) {
+  for (int32_t ky = 0; ky < 3; ++ky) {
     const int8_t *row = in_rows[ky] + channel * width;
-    const int32_t taps[3] = {midge_low16(weights[0]), midge_high16(weights[0]), midge_high16(weights[1])};
+    const int32_t *at = weights + (bytes ? ky : 2 * ky);
+    const int32_t taps[3] = {bytes ? 256 * depthwise_byte(at[0], 3) : midge_high16(at[0]), bytes ? 256 * depthwise_byte(at[0], 1) : midge_low16(at[0]),
+                             bytes ? 256 * depthwise_byte(at[0], 0) : midge_high16(at[1])};
     for (int32_t kx = 0; kx < 3; ++kx) {
       int32_t x = left + kx;
       if (x >= 0 && x < width) {
@@ -153,27 +155,32 @@ static inline int32_t depthwise_planar_sum(const int8_t *const *in_rows, int32_t
   return (int32_t)acc;
 }
 
-static inline void depthwise_planar(const int8_t *const *in_rows, const int32_t *stream, int8_t *out, const midge_conv2d_params *p, int rounding) {
-  int32_t total = stream[1];
+static inline void depthwise_planar(const int8_t *const *in_rows, const int32_t *stream, int8_t *out, const midge_conv2d_params *p, int bytes, int rounding) {
+  int32_t total = stream[1], taps = bytes ? 3 : 6;
   int twice = rounding == MIDGE_ROUND_TWICE && total == 0;
   stream += 3;
-  for (int32_t channel = 0; channel < p->in_channels; ++channel, stream += total != 0 ? 11 : 12) {
+  for (int32_t channel = 0; channel < p->in_channels; ++channel, stream += taps + (total != 0 ? 5 : 6)) {
+    const int32_t *last = stream + 3 + taps;
     for (int32_t x = 0; x < p->out_width; ++x) {
       uint32_t bias = (uint32_t)stream[x == 0 ? 0 : x == p->out_width - 1 ? 2 : 1];
-      int32_t acc = (int32_t)(bias + (uint32_t)depthwise_planar_sum(in_rows, channel, stream + 3, x * p->stride - p->pad, p->in_width));
-      int64_t product = (int64_t)acc * stream[9] + (twice ? INT64_C(0x80000000) : 0);
-      int32_t value = (int32_t)(product >> 32) + stream[10] + (twice ? acc >> 31 : 0);
-      out[x * p->out_channels + channel] = (int8_t)midge_clamp(value >> (total != 0 ? total : stream[11]), -128, 127);
+      int32_t acc = (int32_t)(bias + (uint32_t)depthwise_planar_sum(in_rows, channel, stream + 3, x * p->stride - p->pad, p->in_width, bytes));
+      int64_t product = (int64_t)acc * last[0] + (twice ? INT64_C(0x80000000) : 0);
+      int32_t value = (int32_t)(product >> 32) + last[1] + (twice ? acc >> 31 : 0);
+      out[x * p->out_channels + channel] = (int8_t)midge_clamp(value >> (total != 0 ? total : last[2]), -128, 127);
     }
   }
 }
 
 void midge_depthwise_planar_row_s8(const int8_t *const *in_rows, const int32_t *stream, int8_t *out, const midge_conv2d_params *params) {
-  depthwise_planar(in_rows, stream, out, params, MIDGE_ROUND_ONCE);
+  depthwise_planar(in_rows, stream, out, params, 0, MIDGE_ROUND_ONCE);
 }
 
 void midge_depthwise_planar_row_s8_tflite(const int8_t *const *in_rows, const int32_t *stream, int8_t *out, const midge_conv2d_params *params) {
-  depthwise_planar(in_rows, stream, out, params, MIDGE_ROUND_TWICE);
+  depthwise_planar(in_rows, stream, out, params, 0, MIDGE_ROUND_TWICE);
+}
+
+void midge_depthwise_planar_bytes_s8(const int8_t *const *in_rows, const int32_t *stream, int8_t *out, const midge_conv2d_params *params) {
+  depthwise_planar(in_rows, stream, out, params, 1, MIDGE_ROUND_ONCE);
 }
 
 void midge_depthwise_planar_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_planar_constants *constants,

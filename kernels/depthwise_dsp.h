@@ -56,16 +56,21 @@ void midge_depthwise_dsp_s8(const midge_conv2d_params *params, const int8_t *con
                             int8_t *const *out_rows, unsigned rows, void *scratch);
 
 /* Windows 3x3 of planar rows, which hold channel by channel the pixels of each in fours in the order 0, 2, 1, 3, the last one to three as they are: one output
- * row, HWC, from three input rows.
+ * row, HWC, from three input rows. The output is limited to int8 and nothing narrower.
  *
- * stream: { bytes after the header, total, zero_point of the input << 16 }, then for each channel the biases of the first, of any, of the last output, for each
- * kernel row w0, w1 and w1, w2, the multiplier, C, and n if total is 0. Biases and weights are scaled by 2^s. All channels are shifted by total, s = total + 1
- * - n, C = (zero_point << total) + 2^(total - 1), both roundings in one with 2^(s - 2) more; if total is 0 by n = -shift >= 1, s = 1 and C = (zero_point << n)
- * + 2^(n - 1). The output is limited to int8 and nothing narrower. */
+ * stream: { bytes after the header, total, zero_point of the input << 16 }, then for each channel the biases of the first, of any, of the last output, the
+ * weights, the multiplier, C, and n if total is 0. All channels are shifted by total or, if total is 0, by n = -shift >= 1.
+ *
+ * row, 16-bit weights: for each kernel row w1, w0 and w1, w2. Biases and weights are scaled by 2^s: s = total + 1 - n, C = (zero_point << total) + 2^(total -
+ * 1), both roundings in one with 2^(s - 2) more; if total is 0 s = 1 and C = (zero_point << n) + 2^(n - 1).
+ *
+ * bytes, 8-bit weights: for each kernel row the bytes w2, w1, 0, w0. Biases are scaled by 256, weights on their way; the multiplier has lost 7 + n - total
+ * bits, which the compiler has proven to make no difference. C as above, total is not 0. */
 typedef void midge_depthwise_planar_row(const int8_t *const *in_rows, const int32_t *stream, int8_t *out, const midge_conv2d_params *params);
 
 void midge_depthwise_planar_row_s8(const int8_t *const *in_rows, const int32_t *stream, int8_t *out, const midge_conv2d_params *params);
 void midge_depthwise_planar_row_s8_tflite(const int8_t *const *in_rows, const int32_t *stream, int8_t *out, const midge_conv2d_params *params);
+void midge_depthwise_planar_bytes_s8(const int8_t *const *in_rows, const int32_t *stream, int8_t *out, const midge_conv2d_params *params);
 
 typedef struct {
   const int32_t *stream;

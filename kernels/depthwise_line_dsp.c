@@ -137,14 +137,14 @@ void midge_depthwise_column_s8_tflite(const int8_t *const *in_rows, const int32_
 
 void midge_depthwise_column_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_column_constants *constants,
                                    int8_t *const *out_rows, unsigned rows, void *scratch) {
-  int32_t shape[MIDGE_COLUMN_SIZES], stride = constants->stream[MIDGE_LINE_STEP], outputs = (int32_t)rows;
+  int32_t shape[MIDGE_COLUMN_SIZES], outputs = (int32_t)rows;
   int8_t *outs[MIDGE_COLUMN_MOST];
-  shape[MIDGE_COLUMN_ROWS] = (outputs - 1) * stride + constants->stream[MIDGE_LINE_TAPS];
+  shape[MIDGE_COLUMN_ROWS] = (outputs - 1) * params->stride + params->kernel_height;
   shape[MIDGE_COLUMN_OUTPUTS] = outputs;
   shape[MIDGE_COLUMN_CHANNELS] = params->in_channels;
-  shape[MIDGE_COLUMN_STRIDE] = stride;
-  for (int32_t y = 0; y < MIDGE_COLUMN_MOST; ++y) { /* the last four begin with an output, and are stored last one first */
-    outs[y] = out_rows[y < outputs ? y : (outputs - 1) & ~3];
+  shape[MIDGE_COLUMN_STRIDE] = params->stride;
+  for (int32_t y = 0; y < MIDGE_COLUMN_MOST; ++y) {
+    outs[y] = out_rows[y < outputs ? y : 0]; /* which is written last */
   }
   constants->column(in_rows, constants->stream, outs, shape, scratch);
 }

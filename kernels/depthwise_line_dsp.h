@@ -16,7 +16,6 @@ enum {
   MIDGE_LINE_TAPS,
   MIDGE_LINE_DEPTH, /* words of the strip for a channel */
   MIDGE_LINE_MOST,  /* outputs of one walk over the channels */
-  MIDGE_LINE_STEP,  /* the stride */
   MIDGE_LINE_HEAD
 };
 
@@ -64,10 +63,10 @@ enum {
   MIDGE_COLUMN_SIZES
 };
 
-#define MIDGE_COLUMN_MOST 8 /* output rows of a call */
+#define MIDGE_COLUMN_MOST 4 /* output rows of a call */
 
-/* Outputs of all channels of rows of one pixel. strip and stream: as for a line. Outputs are computed in fours: beyond OUTPUTS there are pointers to the row of
- * the first of the last four, which is written after them. */
+/* Outputs of all channels of rows of one pixel. stream: as for a line. strip: its words, all filled by the routine. Four outputs are computed: beyond OUTPUTS
+ * there are pointers to the first row, which is written after them. */
 typedef void midge_depthwise_column(const int8_t *const *in_rows, const int32_t *stream, int8_t *const *out_rows, const int32_t *shape, int32_t *strip);
 
 void midge_depthwise_column_s8(const int8_t *const *in_rows, const int32_t *stream, int8_t *const *out_rows, const int32_t *shape, int32_t *strip);
@@ -79,7 +78,7 @@ typedef struct {
 } midge_depthwise_column_constants;
 
 /* kernel_width 1, rows of one pixel, kernel_height 2 or more, undilated, stride 1 or 2; one output channel for each of 4 or more input channels.
- * in_rows: each input row once, from the first tap of the first output row to the last tap of the last. rows: at most MIDGE_LINE_MOST of the stream.
+ * in_rows: each input row once, from the first tap of the first output row to the last tap of the last. stride: of rows. rows: at most MIDGE_COLUMN_MOST.
  * scratch: 4-byte aligned, the strip. */
 void midge_depthwise_column_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_column_constants *constants,
                                    int8_t *const *out_rows, unsigned rows, void *scratch);

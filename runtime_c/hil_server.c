@@ -6,21 +6,15 @@
 #include "midge_hooks.h"
 #include "midge_model.h"
 
-enum { VERSION = 1, HEAD_BYTES = 3, CRC_BYTES = 4, ROW_BYTES = 15, GUARD_BYTE = 0xC9 };
+enum { VERSION = 1, HEAD_BYTES = 3, CRC_BYTES = 4, WORDS_BYTES = 20, GUARD_BYTE = 0xC9, EVENT_DONE = 0, EVENT_ROW = 1 };
 enum op { OP_HELLO = 1, OP_FILL, OP_WRITE, OP_RUN, OP_NEXT, OP_READ, OP_TICKS };
 enum status { STATUS_OK, STATUS_SESSION, STATUS_REQUEST, STATUS_RANGE };
-enum event { EVENT_DONE, EVENT_ROW };
 enum mode { MODE_PLAIN, MODE_WATCH, MODE_PROFILE };
 
-#define BODY_BYTES (HEAD_BYTES + ROW_BYTES + MIDGE_HIL_PAYLOAD + CRC_BYTES)
+#define BODY_BYTES (HEAD_BYTES + WORDS_BYTES + MIDGE_HIL_PAYLOAD + CRC_BYTES)
 #define FRAME_BYTES (BODY_BYTES + BODY_BYTES / 254u + 1u)
 #define GUARD_BYTES (MODEL_ARENA_ALIGN > 64u ? MODEL_ARENA_ALIGN : 64u)
 #define PAINT 0xA5C3965Au
-#if MIDGE_HIL_STACK_BYTES > 0
-#define STACK_POINTER ({ uint32_t *sp; __asm__ volatile("mov %0, sp" : "=r"(sp)); sp; })
-#else
-#define STACK_POINTER NULL
-#endif
 #if MIDGE_HIL_PAYLOAD < 128
 #error "MIDGE_HIL_PAYLOAD is at least 128: the name and the digest of a model are one reply"
 #endif
@@ -37,7 +31,7 @@ static struct {
   uint8_t session, sequence; /* of the request answered last or being answered; session 0: none since power-up */
   int waiting;               /* a request is in `request` and was not looked at yet */
   enum mode mode;
-  uint16_t first, last; /* layers to watch */
+  uint32_t first, last; /* layers to watch */
   uint32_t ticks, empty_ticks, stack_bytes;
   uint32_t begin, layer_ticks[MODEL_LAYER_COUNT + 1u];
 } hil;
@@ -55,8 +49,8 @@ static uint32_t crc32(const uint8_t *bytes, size_t count) {
 
 static uint32_t load(const uint8_t *bytes, unsigned count) {
   uint32_t value = 0;
-  for (unsigned i = 0; i < count; i++) {
-    value |= (uint32_t)bytes[i] << (8u * i);
+  while (count-- > 0) {
+    value = value << 8 | bytes[count];
   }
   return value;
 }
@@ -72,20 +66,17 @@ static size_t store(uint8_t *bytes, uint32_t value, unsigned count) {
 static void send(uint8_t *body, size_t count) {
   count += store(body + count, crc32(body, count), CRC_BYTES);
   hil.port->put(0);
-  for (size_t i = 0;; i++) {
-    size_t n = 0;
-    while (i + n < count && n < 254u && body[i + n] != 0) {
+  for (size_t i = 0, n;; i += n < 254u ? n + 1u : n) { /* a full block stands for no zero */
+    for (n = 0; i + n < count && n < 254u && body[i + n] != 0;) {
       n++;
     }
     hil.port->put((uint8_t)(n + 1u));
     for (size_t k = 0; k < n; k++) {
       hil.port->put(body[i + k]);
     }
-    i += n;
-    if (i == count) {
+    if (i + n == count) {
       break;
     }
-    i -= n == 254u; /* a full block stands for no zero */
   }
   hil.port->put(0);
 }
@@ -112,24 +103,19 @@ static void reply(void) { send(hil.reply, hil.reply_bytes); }
 
 /* One frame that is whole, or 0 if the line was closed. What is damaged is dropped: the host asks again. */
 static int receive(void) {
-  for (;;) {
-    int byte = hil.port->get();
-    if (byte == MIDGE_HIL_CLOSED) {
-      return 0;
-    }
+  for (int byte; (byte = hil.port->get()) != MIDGE_HIL_CLOSED;) {
     if (byte > 0) {
-      hil.received += hil.received <= FRAME_BYTES;
-      if (hil.received <= FRAME_BYTES) {
-        hil.request[hil.received - 1u] = (uint8_t)byte;
-      }
+      hil.received %= FRAME_BYTES; /* what is too long is noise */
+      hil.request[hil.received++] = (uint8_t)byte;
     } else if (byte == 0) {
-      hil.request_bytes = hil.received <= FRAME_BYTES ? unframe(hil.request, hil.received) : 0;
+      hil.request_bytes = unframe(hil.request, hil.received);
       hil.received = 0;
       if (hil.request_bytes != 0) {
         return 1;
       }
     }
   }
+  return 0;
 }
 
 /* Wait for a request that was not answered yet; 0 if the line was closed. One that comes again is answered as before, without being carried out again. */
@@ -153,17 +139,18 @@ static int next_request(void) {
 }
 
 static void begin_reply(enum status status) {
-  hil.reply[0] = hil.session;
-  hil.reply[1] = hil.sequence;
-  hil.reply[2] = (uint8_t)status;
-  hil.reply_bytes = HEAD_BYTES;
+  hil.reply_bytes = store(hil.reply, hil.session | (uint32_t)hil.sequence << 8 | (uint32_t)status << 16, HEAD_BYTES);
 }
-
-static void add(uint32_t value, unsigned count) { hil.reply_bytes += store(hil.reply + hil.reply_bytes, value, count); }
 
 static void add_bytes(const void *bytes, size_t count) {
   memcpy(hil.reply + hil.reply_bytes, bytes, count);
   hil.reply_bytes += count;
+}
+
+static void add_words(const uint32_t *words, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    hil.reply_bytes += store(hil.reply + hil.reply_bytes, words[i], 4);
+  }
 }
 
 static uint32_t now(void) { return hil.port->ticks != NULL ? hil.port->ticks() : 0; }
@@ -173,11 +160,7 @@ static void show_row(uint32_t layer, uint32_t row, const uint8_t *bytes, size_t 
   for (size_t offset = 0; offset < count && hil.mode == MODE_WATCH;) {
     size_t part = count - offset < MIDGE_HIL_PAYLOAD ? count - offset : MIDGE_HIL_PAYLOAD;
     begin_reply(STATUS_OK);
-    add(EVENT_ROW, 1);
-    add(layer, 2);
-    add(row, 4);
-    add((uint32_t)count, 4);
-    add((uint32_t)offset, 4);
+    add_words((const uint32_t[]){EVENT_ROW, layer, row, (uint32_t)count, (uint32_t)offset}, 5);
     add_bytes(bytes + offset, part);
     reply();
     offset += part;
@@ -206,8 +189,12 @@ void midge_hook_end(uint32_t layer, uint32_t row, const void *bytes, size_t coun
 
 /* Run, count and look how deep the stack went. Nothing but the library is called between painting and looking. */
 static __attribute__((noinline)) int measure(void) {
-  volatile uint32_t *word, *top = STACK_POINTER, *bottom = top - MIDGE_HIL_STACK_BYTES / 4u;
   uint32_t start = now();
+  volatile uint32_t *word, *top = &start;
+#if MIDGE_HIL_STACK_BYTES > 0
+  __asm__ volatile("mov %0, sp" : "=r"(top));
+#endif
+  volatile uint32_t *const bottom = top - MIDGE_HIL_STACK_BYTES / 4u;
   hil.empty_ticks = now() - start;
   for (word = bottom; word < top; word++) {
     *word = PAINT;
@@ -222,18 +209,21 @@ static __attribute__((noinline)) int measure(void) {
   return code;
 }
 
-static void set_guards(void) {
+static void run(uint32_t mode, uint32_t first, uint32_t last) {
+  uint32_t broken = 0; /* 1: written to before the arena, 2: behind it */
   memset(memory, GUARD_BYTE, GUARD_BYTES);
   memset(arena + MODEL_ARENA_BYTES, GUARD_BYTE, GUARD_BYTES);
-}
-
-/* 1: written to before the arena, 2: behind it. */
-static unsigned broken_guards(void) {
-  unsigned found = 0;
+  memset(hil.layer_ticks, 0, sizeof hil.layer_ticks);
+  hil.mode = mode == MODE_WATCH ? MODE_WATCH : mode == MODE_PROFILE ? MODE_PROFILE : MODE_PLAIN;
+  hil.first = first;
+  hil.last = last;
+  int code = measure();
+  hil.mode = MODE_PLAIN;
   for (size_t i = 0; i < GUARD_BYTES; i++) {
-    found |= (memory[i] != GUARD_BYTE) | (unsigned)(arena[MODEL_ARENA_BYTES + i] != GUARD_BYTE) << 1;
+    broken |= (uint32_t)(memory[i] != GUARD_BYTE) | (uint32_t)(arena[MODEL_ARENA_BYTES + i] != GUARD_BYTE) << 1;
   }
-  return found;
+  begin_reply(STATUS_OK);
+  add_words((const uint32_t[]){EVENT_DONE, (uint32_t)code, broken, hil.ticks, hil.stack_bytes}, 5);
 }
 
 /* Whatever the last run left must not help the next one. */
@@ -244,69 +234,48 @@ static void fill(uint32_t state) {
   }
 }
 
-static void run(const uint8_t *arguments) {
-  hil.first = (uint16_t)load(arguments + 1, 2);
-  hil.last = (uint16_t)load(arguments + 3, 2);
-  memset(hil.layer_ticks, 0, sizeof hil.layer_ticks);
-  set_guards();
-  hil.mode = arguments[0] == MODE_WATCH ? MODE_WATCH : arguments[0] == MODE_PROFILE ? MODE_PROFILE : MODE_PLAIN;
-  int code = measure();
-  hil.mode = MODE_PLAIN;
-  begin_reply(STATUS_OK);
-  add(EVENT_DONE, 1);
-  add((uint32_t)code, 4);
-  add(broken_guards(), 1);
-  add(hil.ticks, 4);
-  add(hil.stack_bytes, 4);
-}
-
 static void hello(void) {
-  static const char name[] = MODEL_NAME, digest[] = MODEL_DIGEST;
-  add(VERSION, 1);
-  add(MIDGE_HIL_PAYLOAD, 2);
-  add(MODEL_ARENA_BYTES, 4);
-  add(MODEL_LAYER_COUNT, 2);
-  add(MODEL_INPUT_COUNT, 1);
-  add(MODEL_OUTPUT_COUNT, 1);
-  add(hil.port->ticks != NULL ? hil.port->tick_hz : 0, 4);
-  add(hil.port->ticks != NULL, 1);
-  add(MIDGE_HIL_STACK_BYTES, 4);
-  add_bytes(name, sizeof name);
-  add_bytes(digest, sizeof digest);
+  uint32_t counts = hil.port->ticks != NULL, hertz = counts ? hil.port->tick_hz : 0;
+  add_words((const uint32_t[]){VERSION, MIDGE_HIL_PAYLOAD, MODEL_ARENA_BYTES, MODEL_LAYER_COUNT, counts, hertz, MIDGE_HIL_STACK_BYTES}, 7);
+  add_bytes(MODEL_NAME, sizeof MODEL_NAME);
+  add_bytes(MODEL_DIGEST, sizeof MODEL_DIGEST);
 }
 
-static enum status transfer(uint8_t *tensor, size_t nbytes, const uint8_t *arguments, size_t count) {
-  uint32_t offset = load(arguments + 1, 4);
-  int reads = hil.request[2] == OP_READ;
-  size_t wanted = reads ? load(arguments + 5, 2) : count - 5u;
-  if (tensor == NULL || wanted > MIDGE_HIL_PAYLOAD || offset > nbytes || wanted > nbytes - offset) {
+/* Write or read bytes of an input or an output. */
+static enum status transfer(uint8_t *tensor, size_t nbytes, size_t offset, size_t count, const uint8_t *from) {
+  if (tensor == NULL || count > MIDGE_HIL_PAYLOAD || offset > nbytes || count > nbytes - offset) {
     return STATUS_RANGE;
   }
-  memcpy(reads ? hil.reply + hil.reply_bytes : tensor + offset, reads ? tensor + offset : arguments + 5, wanted);
-  hil.reply_bytes += reads ? wanted : 0;
+  if (from != NULL) {
+    memcpy(tensor + offset, from, count);
+  } else {
+    add_bytes(tensor + offset, count);
+  }
   return STATUS_OK;
 }
 
-static enum status answer(const uint8_t *arguments, size_t count) {
-  static const uint8_t least[] = {[OP_FILL] = 4, [OP_WRITE] = 5, [OP_RUN] = 5, [OP_READ] = 7, [OP_TICKS] = 2};
-  uint8_t op = hil.request[2];
-  if (op == OP_NEXT || op > OP_TICKS || count < least[op]) {
+/* Carry out a request; its arguments are words, for WRITE the bytes follow. */
+static enum status answer(const uint8_t *body, size_t count) {
+  static const uint8_t least[] = {[OP_FILL] = 1, [OP_WRITE] = 2, [OP_RUN] = 3, [OP_READ] = 3, [OP_TICKS] = 1};
+  unsigned op = body[2], words = op <= OP_TICKS ? least[op] : 0;
+  const uint8_t *bytes = body + HEAD_BYTES + 4u * words;
+  if (op < OP_HELLO || op > OP_TICKS || op == OP_NEXT || bytes > body + count) {
     return STATUS_REQUEST;
   }
+  uint32_t a = load(body + HEAD_BYTES, 4), b = load(body + HEAD_BYTES + 4, 4), c = load(body + HEAD_BYTES + 8, 4);
   if (op == OP_HELLO) {
     hello();
   } else if (op == OP_FILL) {
-    fill(load(arguments, 4));
+    fill(a);
   } else if (op == OP_WRITE) {
-    return transfer(model_input(arena, arguments[0]), model_input_bytes(arguments[0]), arguments, count);
+    return transfer(model_input(arena, a), model_input_bytes(a), b, (size_t)(body + count - bytes), bytes);
   } else if (op == OP_READ) {
-    return transfer((uint8_t *)(uintptr_t)model_output(arena, arguments[0]), model_output_bytes(arguments[0]), arguments, count);
+    return transfer((uint8_t *)(uintptr_t)model_output(arena, a), model_output_bytes(a), b, c, NULL);
   } else if (op == OP_RUN) {
-    run(arguments);
+    run(a, b, c);
   } else {
-    for (uint32_t i = load(arguments, 2); i < MODEL_LAYER_COUNT && hil.reply_bytes + 4u <= HEAD_BYTES + MIDGE_HIL_PAYLOAD; i++) {
-      add(hil.layer_ticks[i], 4);
-    }
+    uint32_t left = a < MODEL_LAYER_COUNT ? MODEL_LAYER_COUNT - a : 0;
+    add_words(hil.layer_ticks + MODEL_LAYER_COUNT - left, left < MIDGE_HIL_PAYLOAD / 4u ? left : MIDGE_HIL_PAYLOAD / 4u);
   }
   return STATUS_OK;
 }
@@ -317,7 +286,7 @@ void midge_hil_serve(const struct midge_hil_port *port) {
   while (hil.waiting || next_request()) {
     hil.waiting = 0;
     begin_reply(STATUS_OK);
-    enum status status = answer(hil.request + HEAD_BYTES, hil.request_bytes - HEAD_BYTES);
+    enum status status = answer(hil.request, hil.request_bytes);
     if (status != STATUS_OK) {
       begin_reply(status);
     }

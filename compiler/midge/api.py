@@ -179,18 +179,24 @@ def compile(
         if value not in known:
             raise UsageError(f"no --{option} named {value!r}; known: {', '.join(known)}")
     machine, table = get_target(target), load_costs(target, None if costs is None else Path(costs))
+    graph, digest, dead = prepared(model, name, io, keep_dead_channels, **options)
+    choice = Choice("balanced" if optimize == "ram" else optimize, table, flash, require_fast=require_fast, saved=dead.saved if dead else 0)
+    program = placed(graph, machine, digest, choice, Wish(optimize == "ram", ram, stream_input, stepwise, schedule == "rows"), plan_progress)
+    program.optimize = optimize
+    return Library(graph, program, dead)
+
+
+def prepared(model: Model, name: str | None, io: str, keep_dead_channels: bool, **options: Any) -> tuple[Graph, str, DeadChannels | None]:
+    """The Graph to lower, under the name of its library, the digest of the model, and what was left out as dead."""
     graph = integerize(quantized_graph(model, **options), io)
     digest, dead = digest_of(graph), None
     if not keep_dead_channels:
         graph, dead = eliminate_dead_channels(graph)
     graph.name = c_identifier(name or graph.name)
-    choice = Choice("balanced" if optimize == "ram" else optimize, table, flash, require_fast=require_fast, saved=dead.saved if dead else 0)
-    program = _placed(graph, machine, digest, choice, Wish(optimize == "ram", ram, stream_input, stepwise, schedule == "rows"), plan_progress)
-    program.optimize = optimize
-    return Library(graph, program, dead)
+    return graph, digest, dead
 
 
-def _placed(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish, progress: PlanProgress | None) -> Program:
+def placed(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish, progress: PlanProgress | None = None) -> Program:
     """The placed Program of a Graph under its own name. If what its kernels need beside the tensors is too much for wish.ram, those that need less."""
     if wish.stream and wish.stepwise:
         raise UsageError("--stepwise: a run whose input is streamed is cut by its rows already; leave one of --stream-input and --stepwise out")

@@ -12,6 +12,7 @@ import click
 
 from midge import __version__
 from midge.cli_common import CALIBRATION, COMPILE, JSON, SHAPES, Commands, only_given, print_json, progress_bar, with_options, write_file
+from midge.cli_plan import plan
 from midge.errors import ToolMissing, UsageError, VerifyFailed
 from midge.targets import TARGETS, get_target
 
@@ -28,6 +29,9 @@ def main() -> None:
 
     Exit codes: 2 wrong request, 3 broken model, 4 not offered, 5 wrong results, 6 tool missing, 70 a bug in midge.
     """
+
+
+main.add_command(plan)
 
 
 @main.command()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Depthwise convolution along a line on the DSP extension: how a layer is walked, and the stream for it. The layouts of strip and stream are in
-kernels/depthwise_line_dsp.h, where the twins are; midge.microkernels.line_walk writes the routine.
+kernels/depthwise_line_dsp.h, where the twins are; midge.microkernels.line_walk and line_column write the routines.
 
 Source: ARM DDI 0403, Armv7-M Architecture Reference Manual (SMLAD, SMLADX, SMLATB, SMMLA, SMMLAR, SXTB16, PKHBT, PKHTB, SSAT).
 """
@@ -14,6 +14,7 @@ import numpy as np
 from midge.ir import Array
 from midge.microkernels.gemm import Gemm, int32_words
 from midge.microkernels.line_block import weight_names
+from midge.microkernels.line_column import OUTPUTS, Column
 from midge.microkernels.line_walk import HEAD, Walk
 from midge.program import Routine
 
@@ -32,7 +33,7 @@ class Line:
     stride: int
     dilation: int
     numerics: str
-    rows: int = 0  # outputs of a walk of a column, whose rows may lie anywhere; 0 for a line
+    column: bool = False  # its rows may lie anywhere
 
     @property
     def channels(self) -> int:
@@ -45,8 +46,8 @@ class Line:
     @property
     def most(self) -> int:
         """Outputs of a walk, a multiple of four: as many as PAIRS allows, evenly spread."""
-        if self.rows:
-            return self.rows
+        if self.column:
+            return OUTPUTS
         line = -(-self.outputs // self.dilation)
         fits = max(4, ((2 * PAIRS - self.taps) // self.stride + 1) // 4 * 4)
         return -(-line // (4 * -(-line // fits))) * 4
@@ -64,7 +65,9 @@ class Line:
 
     @property
     def scratch(self) -> int:
-        """Bytes: the strip and one channel's constants."""
+        """Bytes: the strip and, of a line, one channel's constants."""
+        if self.column:
+            return 16 * self.depth
         return 16 * self.depth + 4 * (4 + len(weight_names(self.taps, self.stride)))
 
     @property
@@ -87,7 +90,7 @@ class Line:
         words = np.concatenate([np.stack([gemm.multiplier.astype(np.int64), rounding, 2 * bias], 1), self._bytes(n)], 1)
         order = [c for first in (*range(0, channels - 4, 4), channels - 4) for c in range(first, first + 4)]
         head = np.zeros(HEAD, np.int64)
-        head[:] = self.taps, self.depth, self.most, self.stride
+        head[:3] = self.taps, self.depth, self.most
         return int32_words(np.concatenate([head, words[order].reshape(-1)]))
 
     def _bytes(self, n: Array) -> Array:
@@ -102,8 +105,8 @@ class Line:
     def routine(self) -> Routine:
         """The walk over all channels."""
         twice, relu = self.numerics == "tflite", self.gemm.zero_point == -128
-        if self.rows:
-            return Walk(self.taps, self.stride, self.depth, 0, self.channels % 4, (0,), False, self.shifts, twice, relu, column=True).routine
+        if self.column:
+            return Column(self.taps, self.stride, self.channels % 4, self.shifts[0] if len(self.shifts) == 1 else 0, twice, relu).routine
         pitch, walks = self.dilation * self.channels, self.walks
         rests = tuple(sorted({outputs % 4 for outputs in walks}))
         return Walk(self.taps, self.stride, self.depth, pitch if pitch < 256 else 0, self.channels % 4, rests, min(walks) < 4, self.shifts, twice, relu).routine

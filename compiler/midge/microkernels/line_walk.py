@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from midge.microkernels.line_block import POOL, block, weight_names
+from midge.microkernels.line_block import block, weight_names
 from midge.program import Routine
 
-HEAD = 4  # words before the stream, as in depthwise_line_dsp.h
+HEAD = 3  # words before the stream, as in depthwise_line_dsp.h
 FIRST, OUTPUTS, PITCH, CHANNELS = 0, 16, 20, 24  # bytes in `shape`; FIRST, LEFT, PIXELS, ZERO stand together
 IN, LEFT_OVER, OUT, STREAM, STEPS, SPAN, END, SHAPE, STRIP_END, REST, FRAME = 0, 4, 8, 12, 16, 24, 28, 32, 36, 40, 44
-ROWS, COLUMN_OUTPUTS, COLUMN_CHANNELS, CHANNEL = 0, 4, 8, REST  # bytes in `shape` of a column; the channel stands where a line has REST
 STRIP = FRAME + 36  # the fifth argument, below nine registers
 
 
@@ -25,8 +24,7 @@ class Walk:
 
     odd_channels: channels beyond the last four. rests: what walks have beyond blocks of four outputs. short: some have no such block. shifts: each with
     a loop of its own; none: read with the channel. twice: double rounding; relu: the output's zero_point is -128, so its sign correction only moves
-    values that are clamped to -128 anyway. column: pixels and outputs are found by lists of pointers, outputs come in fours. r0 strip, r1 output (of a
-    column: its place in the list), r2 weights.
+    values that are clamped to -128 anyway. r0 strip, r1 output, r2 weights.
     """
 
     taps: int
@@ -39,15 +37,13 @@ class Walk:
     shifts: tuple[int, ...]
     twice: bool
     relu: bool
-    column: bool = False
 
     @property
     def symbol(self) -> str:
         rests = "".join(str(rest) for rest in self.rests)
         marks = ("s" if self.short else "") + (f"c{self.odd_channels}" if self.odd_channels else "") + ("r" if self.twice and self.relu else "")
         shifts = "".join(f"_{n}" for n in self.shifts) or "_any"
-        kind, size = ("column", marks) if self.column else ("line", f"{self.pitch}_{rests}{marks}")
-        return f"midge_depthwise_{kind}{self.taps}_{self.stride}_{self.depth}_{size}{shifts}" + ("_tflite" if self.twice else "")
+        return f"midge_depthwise_line{self.taps}_{self.stride}_{self.depth}_{self.pitch}_{rests}{marks}{shifts}" + ("_tflite" if self.twice else "")
 
     @property
     def routine(self) -> Routine:
@@ -60,31 +56,23 @@ class Walk:
                 more = [f"cmp r3, #{n}", f"bne.w {20 + i}f"] if i < len(self.shifts) - 1 else []
                 far += [f"{19 + i}:", *more, *self._outputs(n), "b.w 8b"]
         lines += ["8:", f"ldrd r3, r4, [sp, #{STEPS}]", "add r0, r0, r3", "sub r1, r1, r4"]
-        lines += [f"ldr r3, [sp, #{CHANNEL}]", "add r3, r3, #1", f"str r3, [sp, #{CHANNEL}]"] if self.column else []
         lines += [f"ldr r3, [sp, #{STRIP_END}]", "cmp r0, r3", "bne.w 7b", *self._next_four(), f"add sp, #{FRAME}", "pop {r4-r11, pc}", *far]
-        twin = f"midge_depthwise_{'column' if self.column else 'line'}_s8" + ("_tflite" if self.twice else "")
+        twin = "midge_depthwise_line_s8" + ("_tflite" if self.twice else "")
         return Routine(self.symbol, twin, "depthwise_line_dsp", tuple(lines), FRAME + 36)
 
     def _setup(self) -> list[str]:
         """STEPS: to the strip of the next channel, and back to its first output. SPAN: bytes of all blocks' outputs."""
-        channels, outputs = (COLUMN_CHANNELS, COLUMN_OUTPUTS) if self.column else (CHANNELS, OUTPUTS)
-        lines = ["push {r4-r11, lr}", f"sub sp, #{FRAME}", f"ldr r4, [r3, #{channels}]", f"strd r0, r4, [sp, #{IN}]"]
-        lines += [f"add r1, r1, #{4 * HEAD}", f"strd r2, r1, [sp, #{OUT}]", f"str r3, [sp, #{SHAPE}]", f"ldrd r4, r5, [r3, #{outputs}]"]
-        if self.column:  # 4 bytes from an output to the next, in fours
-            lines += ["mov r5, #0", f"str r5, [sp, #{CHANNEL}]", "mov r5, #4", "add r4, r4, #3", "bic r4, r4, #3"]
+        lines = ["push {r4-r11, lr}", f"sub sp, #{FRAME}", f"ldr r4, [r3, #{CHANNELS}]", f"strd r0, r4, [sp, #{IN}]"]
+        lines += [f"add r1, r1, #{4 * HEAD}", f"strd r2, r1, [sp, #{OUT}]", f"str r3, [sp, #{SHAPE}]", f"ldrd r4, r5, [r3, #{OUTPUTS}]"]
         if len(self.rests) > 1:
             lines += [f"str r4, [sp, #{REST}]", "lsr r7, r4, #1", f"lsl r7, r7, #{1 + self.stride}"]
         else:
             lines += ["lsr r7, r4, #2", f"lsl r7, r7, #{2 + self.stride}"]
-        lines += [f"rsb r7, r7, #{4 * self.depth}", "mul r8, r4, r5", *([] if self.column else ["sub r8, r8, #1"])]
-        lines += [f"strd r7, r8, [sp, #{STEPS}]", "bic r4, r4, #3", "mul r4, r4, r5"]
+        lines += [f"rsb r7, r7, #{4 * self.depth}", "mul r8, r4, r5", "sub r8, r8, #1", f"strd r7, r8, [sp, #{STEPS}]", "bic r4, r4, #3", "mul r4, r4, r5"]
         return [*lines, f"str r4, [sp, #{SPAN}]", f"ldr r4, [sp, #{STRIP}]", f"add r4, r4, #{16 * self.depth}", f"str r4, [sp, #{STRIP_END}]"]
 
     def _load(self, *registers: str) -> list[str]:
-        """Four channels of the next pixels; r0 moves on. Without a pitch known beforehand it is in r12, three times it in lr; a column has the channel in r3."""
-        if self.column:
-            pointers = [f"ldm r0!, {{{', '.join(registers)}}}" if len(registers) > 1 else f"ldr {registers[0]}, [r0], #4"]
-            return pointers + [f"ldr {register}, [{register}, r3]" for register in registers]
+        """Four channels of the next pixels; r0 moves on. Without a pitch known beforehand it is in r12, three times it in lr."""
         if self.pitch:
             return [f"ldr {register}, [r0], #{self.pitch}" for register in registers]
         if len(registers) == 1:
@@ -95,12 +83,8 @@ class Walk:
     def _spread(self) -> list[str]:
         """r1 place in the strip, r2 pixels to come, r3 zero points; r4 to r10 data."""
         pitch = [] if self.pitch else [f"ldr r12, [r8, #{PITCH}]", "add lr, r12, r12, lsl #1"]
-        lines = [f"ldr r0, [sp, #{IN}]", f"ldr r8, [sp, #{SHAPE}]", f"ldr r1, [sp, #{STRIP}]"]
-        if self.column:
-            lines += [f"ldr r2, [r8, #{ROWS}]", f"ldr r3, [sp, #{CHANNEL}]"]
-        else:
-            lines += ["ldm r8, {r4-r7}", *pitch, "add r1, r1, r4", "mov r2, r6", "mov r3, r7", "cbz r5, 2f", "mov r4, r3", *self._load("r5")]
-            lines += ["sub r2, r2, #1", "b.w 5f"]
+        lines = [f"ldr r0, [sp, #{IN}]", f"ldr r8, [sp, #{SHAPE}]", f"ldr r1, [sp, #{STRIP}]", "ldm r8, {r4-r7}", *pitch]
+        lines += ["add r1, r1, r4", "mov r2, r6", "mov r3, r7", "cbz r5, 2f", "mov r4, r3", *self._load("r5"), "sub r2, r2, #1", "b.w 5f"]
         lines += ["2:", "subs r2, #4", "blt.w 4f", "3:", *self._load("r4", "r5", "r6", "r7")]
         lines += ["pkhbt r8, r4, r5, lsl #16", "pkhtb r5, r5, r4, asr #16", "pkhbt r4, r6, r7, lsl #16", "pkhtb r7, r7, r6, asr #16"]
         for channel, (first, second, turn) in enumerate((("r8", "r4", ""), ("r8", "r4", ", ror #8"), ("r5", "r7", ""), ("r5", "r7", ", ror #8"))):
@@ -181,7 +165,7 @@ class Walk:
                 lines.append(f"ssat {acc}, #8, {value}, asr #{n}")
             else:
                 lines += [f"asr {value}, {value}, {extra}", f"ssat {acc}, #8, {value}"]
-        lines += self._scatter(accs, free[1:]) if self.column else self._stores(accs, multiplier)
+        lines += self._stores(accs, multiplier)
         if outputs < 4:
             return lines
         if not self.shifts:
@@ -196,20 +180,8 @@ class Walk:
             lines += [f"strb {acc}, [r1]", f"add r1, r1, {pitch}"]
         return lines
 
-    def _scatter(self, accs: list[str], free: list[str]) -> list[str]:
-        """Each to its row, the first one last."""
-        rows, channel = sorted(free, key=POOL.index)[:4], sorted(free, key=POOL.index)[4]
-        lines = [f"ldm r1!, {{{', '.join(rows)}}}", f"ldr {channel}, [sp, #{CHANNEL}]"]
-        return [*lines, *(f"strb {acc}, [{row}, {channel}]" for acc, row in reversed(list(zip(accs, rows, strict=True))))]
-
     def _next_four(self) -> list[str]:
         """Of the last channels that do not come in fours, some are computed again."""
-        if self.column:
-            lines = [f"ldr r4, [sp, #{LEFT_OVER}]", "subs r4, r4, #4", "ble.w 13f"]
-            if self.odd_channels:
-                back = [f"ldr r3, [sp, #{CHANNEL}]", f"sub r3, r3, #{4 - self.odd_channels}", f"str r3, [sp, #{CHANNEL}]", "mov r4, #4"]
-                lines += ["cmp r4, #4", "bge 14f", *back, "14:"]
-            return [*lines, f"str r4, [sp, #{LEFT_OVER}]", "b.w 1b", "13:"]
         lines = [f"ldrd r3, r4, [sp, #{IN}]", "add r3, r3, #4", "subs r4, r4, #4", "ble.w 13f"]
         if self.odd_channels:
             back = 4 - self.odd_channels

@@ -183,8 +183,9 @@ def loop(taps: Taps, steps: int, body: int, turns: int, lines: list[str], end: s
     return [*constant(end, turns * body * VECTOR), f"add {end}, {end}, r3", "2:", *lines, f"cmp r3, {end}", "bne.w 2b"]
 
 
-# Words of the frame: x of both pixels, out, pixels left less 2, stream body and end, twice x_step, out_step, zero_point, act_min, act_max, channels twice.
-_FRAME = 52
+# Words of the frame: x of both pixels, pairs left, x_step, stream body and end, bytes from the outputs' ends to the next pair's, channels left, zero_point,
+# act_min, act_max, channels.
+_FRAME = 48
 
 
 def gemm_routine(taps: Taps, channels: int, r: Requantization) -> Routine:
@@ -207,36 +208,28 @@ def gemm_routine(taps: Taps, channels: int, r: Requantization) -> Routine:
     group += ["ldrd r0, r2, [sp, #36]"] if r.clamps else []
     group += r.lines(("q0", "q1"), ("q2", "q2"), ("q3", "q3"))
     if ragged:
-        group += ["ldr r0, [sp, #48]", "vctp.32 r0", "vpstt", "vstrbt.32 q0, [r7], #4", "vstrbt.32 q1, [r5], #4", "subs r0, #4", "str r0, [sp, #48]"]
+        group += ["ldr r0, [sp, #28]", "vctp.32 r0", "vpstt", "vstrbt.32 q0, [r7], #4", "vstrbt.32 q1, [r5], #4", "subs r0, #4", "str r0, [sp, #28]"]
     else:
         group += ["vstrb.32 q0, [r7], #4", "vstrb.32 q1, [r5], #4"]
     group += ["cmp r1, r9"] if resident else ["ldrd r3, r9, [sp]", "ldr r0, [sp, #20]", "cmp r1, r0"]
-    lines = [*_gemm_prologue(), *(_first(taps, ())[:2] if hoisted else []), "0:", *(["ldr r0, [sp, #44]", "str r0, [sp, #48]"] if ragged else []), *acts]
-    lines += ["1:", *group, "bne.w 1b", *_gemm_epilogue(ragged)]
+    lines = [*_gemm_prologue(), *(_first(taps, ())[:2] if hoisted else []), "0:", *(["ldr r0, [sp, #44]", "str r0, [sp, #28]"] if ragged else []), *acts]
+    lines += ["1:", *group, "bne.w 1b", *_gemm_epilogue()]
     name = f"midge_gemm_mve_{taps.depth}_{taps.mode}" + ("_ragged" if ragged else "") + r.suffix
     return Routine(name, "midge_gemm_mve_s8" + ("_tflite" if r.twice else ""), "conv2d_mve", tuple(lines), SAVED + _FRAME, "mve")
 
 
 def _gemm_prologue() -> list[str]:
     """r0 x, r1 stream, r2 out, r3 run."""
-    lines = ["push {r4-r11, lr}", "vpush {d8-d15}", f"sub sp, #{_FRAME}", "ldm r3, {r4, r5, r6}", "mov r3, r0", "add r9, r0, r4", "strd r3, r9, [sp]"]
-    lines += ["mov r7, r2", "subs r6, #2", "strd r7, r6, [sp, #8]", "lsls r4, r4, #1", "strd r4, r5, [sp, #24]", "add r5, r5, r7", "ldr r8, [r1]"]
-    lines += ["ldr r11, [r1, #16]", "ldrd r4, r6, [r1, #20]", "ldr r10, [r1, #28]", "adds r1, #32", "add r8, r8, r1", "strd r1, r8, [sp, #16]"]
-    return [*lines, "strd r11, r4, [sp, #32]", "strd r6, r10, [sp, #40]"]
+    lines = ["push {r4-r11, lr}", "vpush {d8-d15}", f"sub sp, #{_FRAME}", "ldm r3, {r4-r8}", "mov r3, r0", "add r9, r0, r4", "strd r3, r9, [sp]"]
+    lines += ["strd r8, r5, [sp, #8]", "ldr r8, [r1]", "ldr r11, [r1, #16]", "ldrd r4, r5, [r1, #20]", "ldr r10, [r1, #28]", "adds r1, #32", "add r8, r8, r1"]
+    lines += ["strd r1, r8, [sp, #16]", "strd r11, r4, [sp, #32]", "strd r5, r10, [sp, #40]", "adds r4, r10, #3", "bic r4, r4, #3", "subs r4, r7, r4"]
+    return [*lines, "str r4, [sp, #24]", "mov r7, r2", "adds r5, r6, r2"]
 
 
-def _gemm_epilogue(ragged: bool) -> list[str]:
-    """On to the next two pixels. The last of an odd number is computed along with the one before it, whose end is where its own output begins."""
-
-    def outs(pixels: int) -> list[str]:
-        if ragged:
-            return ["ldr r7, [sp, #8]", f"add r7, r7, r8, lsl #{pixels - 1}", "str r7, [sp, #8]", "add r5, r7, r8"]
-        return ["mov r7, r5", "add r5, r5, r8"] if pixels == 2 else []
-
-    again = ["strd r3, r9, [sp]", "ldr r1, [sp, #16]", "b.w 0b"]
-    lines = ["ldr r0, [sp, #12]", "ldrd r3, r9, [sp]", "ldrd r6, r8, [sp, #24]", "subs r0, #2", "bmi.n 8f", "str r0, [sp, #12]"]
-    lines += ["add r3, r3, r6", "add r9, r9, r6", *outs(2), *again]
-    lines += ["8:", "adds r0, #1", "bne.n 9f", "str r0, [sp, #12]", "mov r3, r9", "add r9, r9, r6, lsr #1", *outs(1), *again]
+def _gemm_epilogue() -> list[str]:
+    """On to the next two pixels."""
+    lines = ["ldrd r0, r6, [sp, #8]", "subs r0, #1", "beq.n 9f", "str r0, [sp, #8]", "ldrd r3, r9, [sp]", "ldr r8, [sp, #24]", "ldr r1, [sp, #16]"]
+    lines += ["add r3, r3, r6", "add r9, r9, r6", "strd r3, r9, [sp]", "add r7, r7, r8", "add r5, r5, r8", "b.w 0b"]
     return [*lines, "9:", f"add sp, #{_FRAME}", "vpop {d8-d15}", "pop {r4-r11, pc}"]
 
 

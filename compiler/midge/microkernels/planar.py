@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Depthwise 3x3 on the DSP extension from planar rows: one output row of one channel after the other, up to eight outputs at a time.
 
-A word holds four pixels in the order 0, 2, 1, 3, so that two SXTB16 make two pairs of adjacent pixels; SMLAD meets a pair with two taps, SMLABT and
-SMLATB with one. Taps on padding are left out, which the biases of the edges make up for. The stream is described in kernels/depthwise_dsp.h, planar rows
-in midge.program.
+A word holds four pixels in the order 0, 2, 1, 3, so that two SXTB16 make two pairs of adjacent pixels; SMLAD and SMLADX meet a pair with two taps, SMLABT
+and SMLATT with one. Taps of 8 bits become pairs of weights times 256 by a mask. Taps on padding are left out, which the biases of the edges make up for.
+The stream is described in kernels/depthwise_dsp.h, planar rows in midge.program.
 
-Source: ARM DDI 0403, Armv7-M Architecture Reference Manual (SMLAD, SMLABT, SMMLA, SMMLAR, SXTB16, SSAT; LDR takes any address).
+Source: ARM DDI 0403, Armv7-M Architecture Reference Manual (SMLAD, SMLADX, SMLABT, PKHBT, SMMLA, SMMLAR, SXTB16, SSAT; LDR takes any address).
 """
 
 from __future__ import annotations
@@ -21,19 +21,9 @@ from midge.program import Routine, planar_order
 NARROW = 6  # outputs of a row, or of half a row, that is computed at once, at most, the pointers to its rows in registers
 BLOCK = 8  # outputs at a time of a wider row
 HEADER = 12  # bytes
-OUT, PIXEL, END, STREAM_END, ROWS, CARRY, ZERO, START, WIDTH, FRAME = (
-    0,
-    4,
-    8,
-    12,
-    16,
-    28,
-    40,
-    44,
-    48,
-    52,
-)  # the frame of wide rows; OUT, PIXEL, END alone of narrow ones
-TWIN, FAMILY = "midge_depthwise_planar_row_s8", "depthwise_dsp"
+OUT, PIXEL, END, STREAM_END, ROWS, CARRY, ZERO = 0, 4, 8, 12, 16, 28, 40  # the frame of wide rows; OUT, PIXEL, END alone of narrow ones
+START, WIDTH, FRAME = 44, 48, 52
+WORDS_TWIN, BYTES_TWIN, FAMILY = "midge_depthwise_planar_row_s8", "midge_depthwise_planar_bytes_s8", "depthwise_dsp"
 
 
 @dataclass(frozen=True)
@@ -89,25 +79,45 @@ class Planar:
     def routine(self) -> Routine:
         """For this width if it is narrow, for all that end in a like block otherwise."""
         twice, relu = self.numerics == "tflite", self.gemm.zero_point == -128
-        ending = f"_shift{self.total}" if self.total else ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
-        finish = Finish(self.total, twice, twice and not relu)
+        total, kind = self._stream[0], "_bytes" if self.packed else ""
+        ending = f"_shift{total}" if total else ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
+        form = Form(self.packed, total, twice, twice and not relu)
         columns, count = self.in_width - self.blocks * BLOCK * self.stride, self.width - self.blocks * BLOCK
         narrow = not self.blocks
-        lines = _halves(self, finish) if self.halves else _narrow(self, finish) if narrow else _wide(self, columns, count, finish)
-        symbol = f"midge_depthwise_s{self.stride}p{self.pad}_{columns}_{count}{'_wide' if self.blocks else ''}{ending}"
-        return Routine(symbol, TWIN + ("_tflite" if twice else ""), FAMILY, tuple(lines), 36 + (12 if narrow else FRAME))
+        lines = _halves(self, form) if self.halves else _narrow(self, form) if narrow else _wide(self, columns, count, form)
+        symbol = f"midge_depthwise_s{self.stride}p{self.pad}_{columns}_{count}{'_wide' if self.blocks else ''}{kind}{ending}"
+        twin = BYTES_TWIN if self.packed else WORDS_TWIN + ("_tflite" if twice else "")
+        return Routine(symbol, twin, FAMILY, tuple(lines), 36 + (12 if narrow else FRAME))
 
 
 @dataclass(frozen=True)
-class Finish:
-    """How sums are requantized: with the shift `total` or with their own, rounded twice, with a correction of negative ones.
+class Form:
+    """How taps are read, of 8 bits (`packed`) or 16, and sums requantized: with the shift `total` or with their own, rounded twice, with a correction
+    of negative ones.
 
-    Multiplier, C and n are in r6, r7 and r9.
+    Taps 1, 0 of a kernel row go to r6, taps 1, 2 to r7; multiplier, C and n to r6, r7 and r9.
     """
 
+    packed: bool
     total: int
     twice: bool
     corrects: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Of a channel's part of the stream."""
+        return BYTES if self.packed else WORDS + (0 if self.total else 4)
+
+    def taps(self, k: int) -> list[str]:
+        """Of kernel row k, r14 at the beginning of the channel's part of the stream; of the next row, advancing r14, if k is negative."""
+        if not self.packed:
+            return ["ldmia lr!, {r6, r7}"] if k < 0 else [f"ldrd r6, r7, [lr, #{12 + 8 * k}]"]
+        return ["ldr r7, [lr], #4" if k < 0 else f"ldr r7, [lr, #{12 + 4 * k}]", "and r6, r7, #0xff00ff00", "pkhbt r7, r6, r7, lsl #24"]
+
+    def requantized(self, accs: list[str]) -> list[str]:
+        """Outputs from sums, r14 at the beginning of the channel's part of the stream; r8 is where the first of them goes, r9 the bytes to the next."""
+        at = 24 if self.packed else 36
+        return [f"ldrd r6, r7, [lr, #{at}]", *([] if self.total else [f"ldr r9, [lr, #{at + 8}]"]), *self.lines(accs), f"ldrd r8, r9, [sp, #{OUT}]"]
 
     def lines(self, accs: list[str]) -> list[str]:
         lines = []
@@ -124,7 +134,7 @@ class Finish:
 class Block:
     """What a kernel row adds to some outputs: outputs 0 to len(accs) - 1 read pixels from -pad on, of which 0 to columns - 1 are in the row.
 
-    Data go through r8 and r9, taps 0, 1 are in r6, taps 1, 2 in r7. `carried`: pixel -1 is the upper half of the word at `carried` in the frame.
+    Data go through r8 and r9, taps 1, 0 are in r6, taps 1, 2 in r7. `carried`: pixel -1 is the upper half of the word at `carried` in the frame.
     `bias` maps outputs to the register that holds theirs until they start.
     """
 
@@ -174,8 +184,7 @@ class Block:
             if single:
                 operation = _single(tap, "b" if single == "low" else "t")
             else:
-                whole = {0: ("smlad", "r6"), 1: ("smlad", "r7")}
-                operation = whole.get(tap) or ({-1: ("smlatb", "r6"), 2: ("smlabt", "r7")}.get(tap))
+                operation = {0: ("smladx", "r6"), 1: ("smlad", "r7"), -1: ("smlatt", "r6"), 2: ("smlabt", "r7")}.get(tap)
             if operation is not None:
                 found.append(f"{operation[0]} {acc}, {data}, {operation[1]}, {self.bias.pop(acc, acc)}")
         return found
@@ -183,7 +192,7 @@ class Block:
 
 def _single(tap: int, half: str) -> tuple[str, str] | None:
     """Instruction and taps for one pixel."""
-    return {0: (f"smla{half}b", "r6"), 1: (f"smla{half}t", "r6"), 2: (f"smla{half}t", "r7")}.get(tap)
+    return {0: (f"smla{half}t", "r6"), 1: (f"smla{half}b", "r6"), 2: (f"smla{half}t", "r7")}.get(tap)
 
 
 def _store(accs: list[str], *, more: bool) -> list[str]:
@@ -203,7 +212,7 @@ def _store(accs: list[str], *, more: bool) -> list[str]:
     return [*lines, f"strb {accs[0]}, [r8], #1", f"str r8, [sp, #{OUT}]"]
 
 
-def _narrow(planar: Planar, finish: Finish) -> list[str]:
+def _narrow(planar: Planar, form: Form) -> list[str]:
     """r0 to r5 sums, r10 to r12 rows, r14 stream."""
     accs = ["r0", "r2"] if planar.width == 2 else [f"r{i}" for i in range(planar.width)]
     middle = "r1" if planar.width == 2 else accs[-2]
@@ -211,12 +220,12 @@ def _narrow(planar: Planar, finish: Finish) -> list[str]:
     lines += [f"str r4, [sp, #{END}]", "ldmia r0, {r10-r12}", "1:", f"ldmia lr!, {{{accs[0]}, {middle}, {accs[-1]}}}"]
     block = Block(accs, planar.in_width, planar.pad, planar.stride, {acc: middle for acc in accs[1:-1] if acc != middle}, planar.in_width // 4)
     for pointer in ("r10", "r11", "r12"):
-        lines += ["ldmia lr!, {r6, r7}", *block.row(pointer, planar.in_width)]
-    lines += ["ldmia lr!, {r6, r7}" if finish.total else "ldmia lr!, {r6, r7, r9}", *finish.lines(accs), f"ldrd r8, r9, [sp, #{OUT}]"]
+        lines += [*form.taps(-1), *block.row(pointer, planar.in_width)]
+    lines += ["ldmia lr!, {r6, r7}" if form.total else "ldmia lr!, {r6, r7, r9}", *form.lines(accs), f"ldrd r8, r9, [sp, #{OUT}]"]
     return [*lines, *_store(accs, more=False), f"ldr r6, [sp, #{END}]", "cmp lr, r6", "bne.w 1b", "add sp, #12", "pop {r4-r11, pc}"]
 
 
-def _halves(planar: Planar, finish: Finish) -> list[str]:
+def _halves(planar: Planar, form: Form) -> list[str]:
     """Like narrow rows, in two parts, r14 staying at the beginning of the channel's part of the stream."""
     lines = ["push {r4-r11, lr}", "sub sp, #12", "ldr r3, [r3, #12]", "strd r2, r3, [sp]", "mov lr, r1", f"ldr r4, [lr], #{HEADER}", "add r4, r4, lr"]
     lines += [f"str r4, [sp, #{END}]", "ldmia r0, {r10-r12}", "1:"]
@@ -227,9 +236,9 @@ def _halves(planar: Planar, finish: Finish) -> list[str]:
         bias = {acc: middle for acc in (accs if first else accs[1:])[:-1] if acc != middle and acc != accs[-1]}
         block = Block(accs, planar.in_width, planar.pad - first * planar.stride, planar.stride, bias, planar.in_width // 4)
         for k, pointer in enumerate(("r10", "r11", "r12")):
-            lines += [f"ldrd r6, r7, [lr, #{12 + 8 * k}]"]
+            lines += form.taps(k)
             lines += block.row(pointer, 0, past=planar.in_width) if first else block.row(pointer, planar.in_width)
-        lines += _requantized(accs, finish)
+        lines += form.requantized(accs)
         lines += ["add r6, r9, r9, lsl #1"]
         places = ("", ", r9", ", r9, lsl #1", ", r6", ", r9, lsl #2")
         if first:
@@ -237,11 +246,11 @@ def _halves(planar: Planar, finish: Finish) -> list[str]:
             lines += [f"strb {acc}, [r7{place}]" for acc, place in zip(accs, (*places, ", r8"), strict=False)]
         else:
             lines += ["add r7, r6, r9, lsl #1", *(f"strb {acc}, [r8{place}]" for acc, place in zip(accs, (*places, ", r7"), strict=True))]
-    lines += [f"add lr, lr, #{44 if finish.total else 48}", f"ldr r6, [sp, #{END}]", "cmp lr, r6", "bne.w 1b"]
+    lines += [f"add lr, lr, #{form.nbytes}", f"ldr r6, [sp, #{END}]", "cmp lr, r6", "bne.w 1b"]
     return [*lines, "add sp, #12", "pop {r4-r11, pc}"]
 
 
-def _wide(planar: Planar, columns: int, count: int, finish: Finish) -> list[str]:
+def _wide(planar: Planar, columns: int, count: int, form: Form) -> list[str]:
     """r0 to r5, r10, r11 sums, r12 the row, r14 the channel's part of the stream. The last block has `count` outputs and `columns` pixels."""
     stride, names = planar.stride, ["r0", "r1", "r2", "r3", "r4", "r5", "r10", "r11"]
     lines = ["push {r4-r11, lr}", f"sub sp, #{FRAME}", "ldr r4, [r3, #12]", f"strd r2, r4, [sp, #{OUT}]", "ldr r4, [r3]", f"strd r2, r4, [sp, #{START}]"]
@@ -260,27 +269,22 @@ def _wide(planar: Planar, columns: int, count: int, finish: Finish) -> list[str]
     if planar.blocks:
         reach = BLOCK * stride + 2
         block = Block(names, reach, planar.pad, stride, dict.fromkeys(names[:-1], "r11"), -(-reach // 4))
-        lines += ["2:", "ldr r11, [lr, #4]", *_rows(block, BLOCK * stride, carry=True), *_requantized(names, finish), *_store(names, more=True)]
+        lines += ["2:", "ldr r11, [lr, #4]", *_rows(block, form, BLOCK * stride, carry=True), *form.requantized(names), *_store(names, more=True)]
         lines += [f"ldr r6, [sp, #{END}]", "cmp r12, r6", "bne.w 2b"]
     accs = names[:count]
     block = Block(accs, columns, planar.pad, stride, dict.fromkeys(accs[:-2], accs[max(0, count - 2)]), columns // 4)
     lines += [f"ldrd {accs[-2]}, {accs[-1]}, [lr, #4]" if count > 1 else f"ldr {accs[0]}, [lr, #8]"]
-    lines += [*_rows(block, columns, carry=False), *_requantized(accs, finish), *_store(accs, more=False)]
-    lines += [f"add lr, lr, #{44 if finish.total else 48}", f"ldrd r6, r7, [sp, #{END}]", f"ldr r8, [sp, #{START}]", f"ldr r9, [sp, #{WIDTH}]"]
+    lines += [*_rows(block, form, columns, carry=False), *form.requantized(accs), *_store(accs, more=False)]
+    lines += [f"add lr, lr, #{form.nbytes}", f"ldrd r6, r7, [sp, #{END}]", f"ldr r8, [sp, #{START}]", f"ldr r9, [sp, #{WIDTH}]"]
     lines += ["add r6, r6, r9", "add r8, r8, #1", f"str r6, [sp, #{END}]", f"str r8, [sp, #{START}]", f"str r8, [sp, #{OUT}]", "cmp lr, r7", "bne.w 1b"]
     return [*lines, f"add sp, #{FRAME}", "pop {r4-r11, pc}"]
 
 
-def _rows(block: Block, advance: int, *, carry: bool) -> list[str]:
+def _rows(block: Block, form: Form, advance: int, *, carry: bool) -> list[str]:
     """All kernel rows of a block of a wide row."""
     lines = []
     for k in range(3):
         carried = CARRY + 4 * k if block.pad else None
-        lines += [f"ldrd r6, r7, [lr, #{12 + 8 * k}]", f"ldr r12, [sp, #{ROWS + 4 * k}]"]
+        lines += [*form.taps(k), f"ldr r12, [sp, #{ROWS + 4 * k}]"]
         lines += [*block.row("r12", advance, carried, carried if carry else None), f"str r12, [sp, #{ROWS + 4 * k}]"]
     return lines
-
-
-def _requantized(accs: list[str], finish: Finish) -> list[str]:
-    """Outputs from sums; r8 is where the first of them goes, r9 the bytes to the next."""
-    return ["ldrd r6, r7, [lr, #36]", *([] if finish.total else ["ldr r9, [lr, #44]"]), *finish.lines(accs), f"ldrd r8, r9, [sp, #{OUT}]"]

@@ -61,15 +61,15 @@ def _stream(total: int, zero_point: int, columns: list[Array]) -> Array:
 
 def constant(gemm: Gemm, total: int, numerics: str) -> Array:
     """C of each channel: the output's zero point and a half, shifted, and half of what the first of two roundings rounds to."""
-    half = np.int64(1) << np.maximum(total - 1 + gemm.shift.astype(np.int64), 0)
-    return (np.int64(gemm.zero_point) << total) + (np.int64(1) << (total - 1)) + (half if numerics == "tflite" else 0)
+    half = ((np.int64(1) << total) * (numerics == "tflite")) >> (1 - gemm.shift.astype(np.int64))
+    return half + ((2 * gemm.zero_point + 1) << (total - 1))
 
 
 def shortened(gemm: Gemm, total: int, numerics: str) -> Array | None:
     """Multipliers M with (256 * acc * M >> 32) + C >> total, limited to int8, equal to the output for every sum within reach; None if there are none."""
     n = -gemm.shift.astype(np.int64)
     lost = n + SCALE - 1 - total
-    if (lost < 0).any() or (numerics == "tflite" and (n >= total).any()):
+    if (lost < 0).any():
         return None
     weights, offset = gemm.weights.astype(np.int64), constant(gemm, total, numerics)[:, None]
     low = (gemm.bias + np.minimum(-128 * weights, 127 * weights).sum(1))[:, None]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from midge.microkernels.depthwise import Depthwise
@@ -43,26 +44,26 @@ def refuses_strip(layer: ConvLayer) -> str:
     return refuses_channels(layer) or gemm_of(layer).refuses()
 
 
-def planar_of(layer: ConvLayer) -> Planar:
+def planar_of(layer: ConvLayer, packed: bool) -> Planar:
     """The layer's integers and where its pixels are."""
     p = layer.params
-    return Planar(gemm_of(layer), layer.types[0].q.z, p["in_width"], p["out_width"], p["pad"], p["stride"], layer.numerics)
+    return Planar(gemm_of(layer), layer.types[0].q.z, p["in_width"], p["out_width"], p["pad"], p["stride"], layer.numerics, packed)
 
 
-def pack_planar(layer: ConvLayer) -> dict[str, Packed]:
+def pack_planar(layer: ConvLayer, packed: bool) -> dict[str, Packed]:
     """midge_depthwise_planar_constants."""
-    planar = planar_of(layer)
+    planar = planar_of(layer, packed)
     return {"stream": planar.stream(), "row": planar.routine()}
 
 
-def refuses_planar(layer: ConvLayer) -> str:
+def refuses_planar(layer: ConvLayer, packed: bool) -> str:
     """Why planar rows do not serve a layer, '' if they do."""
     if not layer.in_planar:
         return "the producer of the input does not write planar rows"
     op = layer.op
     if layer.weights.shape[1:3] != (3, 3) or op.dilations != (1, 1) or op.strides not in ((1, 1), (2, 2)):
         return "not 3x3 of stride 1 or 2, undilated"
-    return refuses_channels(layer) or gemm_of(layer).refuses() or planar_of(layer).refuses()
+    return refuses_channels(layer) or gemm_of(layer).refuses() or planar_of(layer, packed).refuses()
 
 
 def pack_direct(layer: ConvLayer) -> dict[str, Packed]:
@@ -100,5 +101,5 @@ def block(layer: ConvLayer, kernel: Kernel) -> int:
     return depthwise_of(layer).block if kernel is STRIP else 1
 
 
-PLANAR_ROWS = (Variant(PLANAR, pack_planar, refuses_planar),)
+PLANAR_ROWS = tuple(Variant(PLANAR, partial(pack_planar, packed=packed), partial(refuses_planar, packed=packed), spends=not packed) for packed in (False, True))
 VARIANTS = (*PLANAR_ROWS, Variant(STRIP, pack_strip, refuses_strip, strip_scratch), Variant(DIRECT, pack_direct, refuses_direct))

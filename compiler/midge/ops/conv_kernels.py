@@ -123,6 +123,8 @@ def lower_conv(ctx: Lowering, node: Node, layer: ConvLayer, sources: list[Operan
         constants["pad_row"] = ctx.pad_row(layer.types[0].q.z, -(-params["in_channels"] // 4) * 4)  # kernels may read whole words
     scratch, block, flat = variant.scratch(layer), _block(variant, layer), layer.flat
     splits = ("in_width", "out_width") if flat and variant.kernel is not conv_strassen.KERNEL else ()
+    if variant.kernel is conv_line.COLUMN:
+        params = params | {"stride": layer.op.strides[0]}
     if variant.kernel is conv_line.LINE and conv_line.column(layer):
         params, sources, flat = params | conv_line.upright(layer), [ctx.operand(node.inputs[0], flat=True)], True
         splits = ()
@@ -135,8 +137,8 @@ def _block(variant: Variant, layer: ConvLayer) -> int:
     """Output rows of a call."""
     if variant.kernel.family == "depthwise_dsp":
         return conv_depthwise.block(layer, variant.kernel)
-    if variant.kernel.family == "depthwise_line_dsp":
-        return conv_line.block(layer, variant.kernel)
+    if variant.kernel.family == "conv2d_mve":
+        return conv_mve.block(layer, variant)
     if variant.kernel.family.endswith("_thumb"):
         return conv_thumb.block(layer, variant.kernel)
     return conv_dsp.block(layer) if variant.kernel.family == "conv2d_dsp" else variant.block

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from midge.microkernels.depthwise_line import MOST_TAPS, Line
+from midge.microkernels.line_column import OUTPUTS
 from midge.ops.conv_depthwise import refuses_channels
 from midge.ops.conv_dsp import DSP, gemm_of
 from midge.ops.lowering import Packed, Variant
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 LINE = Kernel("midge_depthwise_line_dsp_s8", "depthwise_line_dsp", features=DSP)
 COLUMN = Kernel("midge_depthwise_column_dsp_s8", "depthwise_line_dsp", features=DSP, shares_taps=True)
-BLOCK = 8  # rows of a column that share a call
 FEWEST = 4  # outputs of a line that pay for the strip
 
 
@@ -41,14 +41,13 @@ def upright(layer: ConvLayer) -> dict[str, int]:
 def line_of(layer: ConvLayer) -> Line:
     """The layer's integers and how its lines are walked."""
     params = layer.params | (upright(layer) if column(layer) else {})
-    rows = min(BLOCK, -(-params["out_width"] // 4) * 4) if column(layer) and not lies(layer) else 0
-    return Line(gemm_of(layer), params["out_width"], params["stride"], params["dilation"], layer.numerics, rows)
+    return Line(gemm_of(layer), params["out_width"], params["stride"], params["dilation"], layer.numerics, column(layer) and not lies(layer))
 
 
 def pack(layer: ConvLayer) -> dict[str, Packed]:
     """midge_depthwise_line_constants."""
     line = line_of(layer)
-    return {"stream": line.stream(), "column" if line.rows else "line": line.routine()}
+    return {"stream": line.stream(), "column" if line.column else "line": line.routine()}
 
 
 def refuses_line(layer: ConvLayer) -> str:
@@ -82,9 +81,4 @@ def scratch(layer: ConvLayer) -> int:
     return line_of(layer).scratch
 
 
-def block(layer: ConvLayer, kernel: Kernel) -> int:
-    """Output rows of a call."""
-    return line_of(layer).rows if kernel is COLUMN else 1
-
-
-VARIANTS = (Variant(COLUMN, pack, refuses_column, scratch), Variant(LINE, pack, refuses_line, scratch))
+VARIANTS = (Variant(COLUMN, pack, refuses_column, scratch, OUTPUTS), Variant(LINE, pack, refuses_line, scratch))

@@ -85,7 +85,22 @@ def refuses_columns(layer: ConvLayer) -> str:
 def columns_scratch(layer: ConvLayer) -> int:
     p, pitch = layer.params, column_pitch(layer)
     batch = max(2, (COLUMNS_NBYTES - p["kernel_width"] * pitch) // (p["stride"] * pitch) // 2 * 2)
-    return pitch * ((min(batch, p["out_width"]) - 1) * p["stride"] + p["kernel_width"]) + VECTOR
+    nbytes = pitch * ((min(batch, p["out_width"]) - 1) * p["stride"] + p["kernel_width"])
+    return (2 * -(-nbytes // 4) * 4 if columns_block(layer) == 2 else nbytes) + VECTOR
+
+
+def columns_block(layer: ConvLayer) -> int:
+    """Two rows where one has a pixel without a partner, if their columns are no more than those that one row may have."""
+    p = layer.params
+    nbytes = column_pitch(layer) * ((p["out_width"] - 1) * p["stride"] + p["kernel_width"])
+    return 2 if p["out_width"] % 2 and 2 * -(-nbytes // 4) * 4 <= COLUMNS_NBYTES else 1
+
+
+def block(layer: ConvLayer, variant: Variant) -> int:
+    """Output rows of a call."""
+    if variant.kernel is POINTWISE:
+        return 2 if layer.out.hwc[1] % 2 else 1
+    return columns_block(layer) if variant.kernel is COLUMNS_OF_TAPS else variant.block
 
 
 def pack_dense(layer: ConvLayer) -> dict[str, Packed]:
@@ -197,10 +212,12 @@ def narrow_scratch(layer: ConvLayer) -> int:
     return p["kernel_height"] * p["in_channels"] * (max(p["out_width"], VECTOR // p["in_channels"]) + (p["kernel_width"] - 1) * p["dilation"])
 
 
+POINTWISE = Kernel("midge_pointwise_mve_s8", "conv2d_mve", features=_MVE)
+COLUMNS_OF_TAPS = Kernel("midge_conv2d_columns_mve_s8", "conv2d_mve", features=_MVE)
 VARIANTS = (
-    Variant(Kernel("midge_pointwise_mve_s8", "conv2d_mve", features=_MVE), pack_pairs, refuses_pointwise),
+    Variant(POINTWISE, pack_pairs, refuses_pointwise),
     Variant(Kernel("midge_conv2d_window_mve_s8", "conv2d_mve", features=_MVE), pack_window, refuses_window),
-    Variant(Kernel("midge_conv2d_columns_mve_s8", "conv2d_mve", features=_MVE), pack_columns, refuses_columns, columns_scratch),
+    Variant(COLUMNS_OF_TAPS, pack_columns, refuses_columns, columns_scratch),
     Variant(Kernel("midge_conv2d_mve_s8", "conv2d_mve", features=_MVE), pack_pairs, refuses_pairs, pairs_scratch),
     Variant(Kernel("midge_conv2d_pixel_mve_s8", "conv2d_mve", features=_MVE), pack_dense, refuses_dense, dense_scratch),
     Variant(Kernel("midge_depthwise_strip_mve_s8", "depthwise_mve", features=_MVE), pack_strip, refuses_strip, block=2),

@@ -31,11 +31,16 @@ def arranged(ctx: Lowering, node: Node, layer: ConvLayer, kernel: Kernel) -> Con
 
 def all_want_planar(ctx: Lowering, node: Node, layer: ConvLayer) -> bool:
     """Whether the output has readers, all of them depthwise layers that planar rows serve."""
-    value, (variant,) = node.outputs[0], conv_depthwise.PLANAR_ROWS
+    value, variants = node.outputs[0], conv_depthwise.PLANAR_ROWS
     readers = [reader for reader in ctx.graph.nodes if value in reader.inputs]
-    if value in ctx.graph.outputs or not readers or ctx.prefer not in ("", variant.name):
+    if value in ctx.graph.outputs or not readers or ctx.prefer not in ("", *(variant.name for variant in variants)):
         return False
-    return all(reader.op.kind == node.op.kind and not ctx.refusal(variant, _reading(ctx, reader, layer)) for reader in readers)
+
+    def served(reader: Node) -> bool:
+        reading = _reading(ctx, reader, layer)
+        return any(not ctx.refusal(variant, reading) for variant in variants)
+
+    return all(reader.op.kind == node.op.kind and served(reader) for reader in readers)
 
 
 def _reading(ctx: Lowering, reader: Node, layer: ConvLayer) -> ConvLayer:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from midge.codegen.kernels import rename
 from midge.codegen.layers import function_name
 from midge.codegen.manifest import midge_version
 from midge.ir import Graph, TensorType
@@ -216,10 +217,8 @@ def _kernel_nbytes(program: Program, calls: Mapping[int, Call], kernels: tuple[s
     if measured.built is None:
         return None
     sizes = measured.built.functions
-    names = [symbol.replace("midge_", f"{program.name}_", 1) for symbol in kernels]
-    names += [program.routines[name].symbol for call in calls.values() for name in call.constants.values() if name in program.routines]
-    prefixed = {name if name in sizes else f"{program.name}_{name.removeprefix('midge_')}" for name in names}
-    return sum(sizes.get(name, 0) for name in prefixed)
+    routines = [program.routines[name].symbol for call in calls.values() for name in call.constants.values() if name in program.routines]
+    return sum(sizes.get(rename(symbol, program.name), 0) for symbol in dict.fromkeys([*kernels, *routines]))
 
 
 def _state(index: int, measured: Measured) -> str | None:

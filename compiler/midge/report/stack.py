@@ -2,16 +2,16 @@
 """An upper bound of the stack a library needs: the deepest path of its call tree, from the frames the compiler states.
 
 gcc writes frames and calls of each source (-fcallgraph-info=su). What it cannot know is added here: a generated routine's own pushes are what its
-generator states, and a call through a pointer reaches any layer function (from the library's own file) or any routine and its twin (from a kernel).
+generator states, and a call through a pointer reaches any layer function (from the library's own file) or any routine (from a kernel), or its twin where the assembly is not compiled in.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from midge.codegen.kernels import rename
 from midge.program import Program
 
 FLAG = "-fcallgraph-info=su"
@@ -63,11 +63,12 @@ def call_graph(program: Program, folder: Path) -> CallGraph:
     graph = CallGraph()
     for path in sorted(folder.glob("*.ci")):
         graph.read(path.read_text("utf-8", "replace"))
-    routines = {routine.symbol: routine for routine in program.routines.values()}
-    twins = {routine.twin for routine in program.routines.values()}
+    routines = {rename(routine.symbol, program.name): routine for routine in program.routines.values()}
+    compiled = {plain(title) for title in graph.frames}
+    twins = {rename(routine.twin, program.name) for symbol, routine in routines.items() if symbol not in compiled}
     own = re.compile(rf"{re.escape(program.name)}_layer\d+(_\d+)?\Z")
     layers = {title for title in graph.frames if own.match(plain(title))}
-    inner = {title for title in graph.frames if plain(title) in routines or _unprefixed(program, plain(title)) in twins}
+    inner = {title for title in graph.frames if plain(title) in routines or plain(title) in twins}
     for title in inner:
         if plain(title) in routines:
             graph.frames[title] = max(graph.frames[title], routines[plain(title)].stack_nbytes)
@@ -78,11 +79,6 @@ def call_graph(program: Program, folder: Path) -> CallGraph:
             targets.discard(_INDIRECT)
             targets |= layers if source in drivers else inner
     return graph
-
-
-def _unprefixed(program: Program, name: str) -> str:
-    """The symbol in kernels/ of a function of the library."""
-    return f"midge_{name.removeprefix(f'{program.name}_')}"
 
 
 def bound(graph: CallGraph, entries: list[str]) -> StackBound:
@@ -109,8 +105,3 @@ def bound(graph: CallGraph, entries: list[str]) -> StackBound:
 def entries(program: Program) -> list[str]:
     """The functions of a library that firmware calls and that run layers."""
     return [f"{program.name}_{name}" for name in ("run", "step", "begin", "push_rows", "finish")]
-
-
-def frames_by_name(graph: CallGraph) -> Mapping[str, int]:
-    """Frame in bytes by the C name of a function."""
-    return {plain(title): nbytes for title, nbytes in graph.frames.items()}

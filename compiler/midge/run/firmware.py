@@ -131,6 +131,8 @@ def adapter_header(manifest: Mapping[str, Any]) -> str:
 
 #include "{name}.h"
 
+#define MODEL_NAME "{name}"
+#define MODEL_DIGEST {upper}_MODEL_DIGEST
 #define MODEL_ARENA_BYTES ((uint32_t){upper}_ARENA_BYTES)
 #define MODEL_ARENA_ALIGN {manifest["arena_align"]}u
 #define MODEL_INPUT_COUNT {len(model.input_bytes)}
