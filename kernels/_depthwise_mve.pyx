@@ -23,6 +23,8 @@ cdef extern from "depthwise_mve.h":
                                        void *)
     void midge_depthwise_narrow_mve_s8(const midge_conv2d_params *, const int8_t *const *, const midge_depthwise_mve_constants *, int8_t *const *, unsigned,
                                        void *)
+    void midge_depthwise_column_mve_s8(const midge_conv2d_params *, const int8_t *const *, const midge_depthwise_mve_constants *, int8_t *const *, unsigned,
+                                       void *)
     void midge_taps_mve_s8(const int8_t *const *, const int32_t *, int8_t *, const midge_taps_mve_params *)
     void midge_taps_mve_s8_tflite(const int8_t *const *, const int32_t *, int8_t *, const midge_taps_mve_params *)
 
@@ -44,6 +46,7 @@ KERNELS = {
     "midge_depthwise_mve_s8": lambda *args: depthwise(midge_depthwise_mve_s8, Arguments(*args)),
     "midge_depthwise_wide_mve_s8": lambda *args: depthwise(midge_depthwise_wide_mve_s8, Arguments(*args)),
     "midge_depthwise_widest_mve_s8": lambda *args: depthwise(midge_depthwise_widest_mve_s8, Arguments(*args)),
+    "midge_depthwise_column_mve_s8": lambda *args: depthwise(midge_depthwise_column_mve_s8, Arguments(*args)),
     "midge_depthwise_narrow_mve_s8": lambda *args: depthwise(midge_depthwise_narrow_mve_s8, Arguments(*args)),
 }
 STRUCT_SIZES = {

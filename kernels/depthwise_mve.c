@@ -125,6 +125,15 @@ void midge_depthwise_widest_mve_s8(const midge_conv2d_params *params, const int8
   depthwise_mve_rows(params, in_rows, constants, taps, out_rows, rows);
 }
 
+void midge_depthwise_column_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_mve_constants *constants,
+                                   int8_t *const *out_rows, unsigned rows, void *scratch) {
+  midge_taps_mve_params run = {0, params->out_width};
+  (void)scratch;
+  for (unsigned row = 0; row < rows; ++row, in_rows += params->kernel_height) {
+    constants->taps(in_rows, constants->stream, out_rows[row], &run);
+  }
+}
+
 /* A row with its padding, at least 16 bytes beyond the reach of a window. */
 static inline int8_t *depthwise_mve_row(const midge_conv2d_params *p, const int8_t *row, const int8_t *pad_row, int32_t width, int8_t *to) {
   int32_t x = -p->pad, channels = p->in_channels, end = width - p->pad;
@@ -206,35 +215,30 @@ void midge_strip_mve_s8_tflite(const int8_t **table, const int32_t *stream, int8
   strip_mve(table, stream, out, run, MIDGE_ROUND_TWICE);
 }
 
-/* Two output rows if `second` is not NULL, from the input rows `in`, `in_end` the last of them. */
-static inline void depthwise_mve_strips(const midge_conv2d_params *p, const int8_t *const *in, const int8_t *in_end,
-                                        const midge_depthwise_strip_mve_constants *constants, int8_t *out, const int8_t *second) {
-  int32_t words[STRIP_MVE_WORDS], channels = p->in_channels, out_width = p->out_width, columns = out_width < 6 ? out_width : 6;
-  int8_t zero_point = constants->pad_row[0], *strip = (int8_t *)words;
-  midge_strip_mve_params run = {0, second != NULL ? (int32_t)((uintptr_t)second - (uintptr_t)out) : 0, columns};
-  for (int32_t x = 0; x < out_width; x += columns) {
-    x = x < out_width - columns ? x : out_width - columns;
-    int32_t first = x - p->pad, end = first + columns + 2, width = p->in_width;
-    int8_t *to = strip;
-    if (first < 0) {
-      to = midge_fill(strip, zero_point, 16);
-      first = 0;
-    }
-    int32_t inside = (end < width ? end : width) - first, start = first * channels;
-    if (end > width) {
-      midge_fill(to + 16 * inside, zero_point, 16);
-    }
-    const int8_t *table[STRIP_MVE_POINTERS] = {in[0] + start, in[1] + start, in[2] + start, in_end + start, to, to + 16 * (inside - 4), strip};
-    run.between = (inside - 4) * channels;
-    constants->strip(table, constants->stream, out + x * channels, &run);
-  }
-}
-
 void midge_depthwise_strip_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_strip_mve_constants *constants,
                                   int8_t *const *out_rows, unsigned rows, void *scratch) {
+  const midge_conv2d_params *p = params;
+  const int8_t *const *last = in_rows + (rows > 1 ? 5 : 2);
+  int32_t words[STRIP_MVE_WORDS];
+  midge_strip_mve_params run = {0, rows > 1 ? (int32_t)((uintptr_t)out_rows[1] - (uintptr_t)out_rows[0]) : 0, p->out_width < 6 ? p->out_width : 6};
   (void)scratch;
-  for (unsigned row = 0; row < rows; row += 2, in_rows += 6, out_rows += 2) {
-    int two = row + 1 < rows;
-    depthwise_mve_strips(params, in_rows, in_rows[two ? 5 : 2], constants, out_rows[0], two ? out_rows[1] : NULL);
+  for (int32_t x = 0; x < p->out_width; x += run.columns) {
+    x = x < p->out_width - run.columns ? x : p->out_width - run.columns;
+    int32_t first = x - p->pad, end = first + run.columns + 2, width = p->in_width;
+    int8_t *strip = (int8_t *)words, *to = strip;
+    if (first < 0) {
+      to = midge_fill(strip, constants->pad_row[0], 16);
+      first = 0;
+    }
+    int32_t inside = (end < width ? end : width) - first, start = first * p->in_channels;
+    if (end > width) {
+      midge_fill(to + 16 * inside, constants->pad_row[0], 16);
+    }
+    const int8_t *table[STRIP_MVE_POINTERS] = {NULL, NULL, NULL, *last + start, to, to + 16 * (inside - 4), strip};
+    for (int32_t i = 0; i < 3; ++i) {
+      table[i] = in_rows[i] + start;
+    }
+    run.between = (inside - 4) * p->in_channels;
+    constants->strip(table, constants->stream, out_rows[0] + x * p->in_channels, &run);
   }
 }

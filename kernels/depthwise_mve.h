@@ -44,6 +44,10 @@ void midge_depthwise_wide_mve_s8(const midge_conv2d_params *params, const int8_t
 void midge_depthwise_widest_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_mve_constants *constants,
                                    int8_t *const *out_rows, unsigned rows, void *scratch);
 
+/* The same for windows one column wide, without padding at their sides: the rows are the taps, 49 or fewer. */
+void midge_depthwise_column_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_mve_constants *constants,
+                                   int8_t *const *out_rows, unsigned rows, void *scratch);
+
 /* Two rows of up to 6 output columns of a 3x3 window. */
 typedef struct {
   int32_t between; /* bytes of input from the first to the last four columns that are not padding */

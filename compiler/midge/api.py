@@ -12,13 +12,14 @@ In short:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from midge.codegen.c import emit
 from midge.codegen.names import c_identifier
 from midge.codegen.reference import reference_files
 from midge.codegen.write import write_library
@@ -30,6 +31,7 @@ from midge.ir import Array, Graph
 from midge.lower import Choice, lower
 from midge.ops.build import dequantize
 from midge.ops.build import quantize as quantize_data
+from midge.package import package_files
 from midge.passes import canonicalize, integerize
 from midge.passes.dead_channels import DeadChannels, eliminate_dead_channels
 from midge.program import Port, Program
@@ -85,12 +87,16 @@ class Library:
         converted = [_to_port(np.asarray(array), port) for array, port in zip(given, ports, strict=True)]
         return [array for array, _ in converted], any(real for _, real in converted)
 
-    def write(self, directory: str | Path) -> Path:
+    def write(self, directory: str | Path, packages: Sequence[str] = ()) -> Path:
         """Write the C library, its manifest and the reference that verify uses. An emitted directory is replaced as a whole.
 
-        Raises: UsageError if the directory holds something else.
+        `packages`: names in midge.package.FORMATS; each adds a build system's files and an example.
+
+        Raises: UsageError if the directory holds something else, or for an unknown package.
         """
-        return write_library(self.program, Path(directory), reference_files(self.graph))
+        emitted = emit(self.program)
+        extra = reference_files(self.graph) | package_files(self.program, emitted, packages)
+        return write_library(self.program, Path(directory), extra, emitted)
 
     def report(self) -> Report:
         """Sizes, MACs and the memory plan in numbers; `str()` of it is for people."""
@@ -181,8 +187,10 @@ def compile(
     machine, table = get_target(target), load_costs(target, None if costs is None else Path(costs))
     graph, digest, dead = prepared(model, name, io, keep_dead_channels, **options)
     choice = Choice("balanced" if optimize == "ram" else optimize, table, flash, require_fast=require_fast, saved=dead.saved if dead else 0)
-    program = placed(graph, machine, digest, choice, Wish(optimize == "ram", ram, stream_input, stepwise, schedule == "rows"), plan_progress)
+    wish = Wish(optimize == "ram", ram, stream_input, stepwise, schedule == "rows")
+    program = placed(graph, machine, digest, choice, wish, plan_progress)
     program.optimize = optimize
+    program.request = {**asdict(wish), "flash": flash, "saved": choice.saved, "own_costs": costs is not None}
     return Library(graph, program, dead)
 
 

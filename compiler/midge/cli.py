@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,11 @@ import click
 
 from midge import __version__
 from midge.cli_common import CALIBRATION, COMPILE, JSON, SHAPES, Commands, only_given, print_json, progress_bar, with_options, write_file
+from midge.cli_package import PACKAGE, lint_flags, package_lines
 from midge.cli_plan import plan
-from midge.errors import ToolMissing, UsageError, VerifyFailed
+from midge.cli_report import report
+from midge.cli_verify import verify
+from midge.errors import ToolMissing
 from midge.targets import TARGETS, get_target
 
 
@@ -32,6 +34,8 @@ def main() -> None:
 
 
 main.add_command(plan)
+main.add_command(report)
+main.add_command(lint_flags)
 
 
 @main.command()
@@ -96,13 +100,14 @@ def quantize(model: str, output: str, as_json: bool, **options: Any) -> None:
 @click.option("-o", "--output", required=True, metavar="DIR", help="Folder to write the library to; one that midge wrote is replaced.")
 @click.option("--target", type=click.Choice(list(TARGETS)), default="cortex-m4", show_default=True, help="What to compile for; `midge targets` has the list.")
 @click.option("--name", help="Name of the library and prefix of its C symbols; by default that of the model's file.")
-@with_options(*CALIBRATION, *COMPILE, *SHAPES, JSON)
-def compile(model: str, output: str, target: str, as_json: bool, **options: Any) -> None:
+@with_options(PACKAGE, *CALIBRATION, *COMPILE, *SHAPES, JSON)
+def compile(model: str, output: str, target: str, packages: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Compile MODEL to a C library.
 
     \b
     midge compile kws_int8.onnx -o kws_lib --target cortex-m4
     midge compile kws.onnx --calibration samples.npz -o kws_lib --name kws
+    midge compile kws_int8.onnx -o kws_lib --package cmake --package zephyr
     """
     from midge import api
     from midge.codegen.write import foreign_files
@@ -112,73 +117,18 @@ def compile(model: str, output: str, target: str, as_json: bool, **options: Any)
     foreign_files(Path(output).resolve())  # refuse a folder of somebody else's before the work, not after
     with progress_bar("calibrating", show=not as_json) as progress:
         library = api.compile(model, target=target, **only_given(options), progress=progress)
-    library.write(output)
+    library.write(output, packages)
     report, build, calling = library.report(), build_command(output, get_target(target)), call_lines(library.program)
     if as_json:
-        print_json({"output": output, "header": f"src/{report.name}.h", "build": build, "call": list(calling), **report.as_dict()})
+        print_json({"output": output, "header": f"src/{report.name}.h", "build": build, "call": list(calling), "packages": list(packages), **report.as_dict()})
         return
     print_report(make_console(), report)
-    for text in ("", f"written to {output}; to call it:", "", *(f"    {line}" for line in calling), "", "to build it:", "", f"    {build}"):
+    more = ("", "packages:", "", *package_lines(packages, output)) if packages else ()
+    for text in ("", f"written to {output}; to call it:", "", *(f"    {line}" for line in calling), "", "to build it:", "", f"    {build}", *more):
         click.echo(text)
 
 
-@main.command()
-@click.argument("model", metavar="MODEL|DIR")
-@click.option("--on", type=click.Choice(["host", "qemu"]), default="host", show_default=True, help="Where to run the code: here, or on an emulated core.")
-@click.option("--target", type=click.Choice(list(TARGETS)), help="Which core; by default the one DIR was compiled for, cortex-m4 for a model.")
-@click.option("--data", metavar="X.npz", help="Inputs to run: a .npz or .npy, integers as they are or floats to be quantized. Random ones by default.")
-@click.option("--samples", type=click.IntRange(1, 10_000), default=3, show_default=True, help="How many samples to run: the first of the data.")
-@click.option("--sanitize", is_flag=True, help="Build with AddressSanitizer and UndefinedBehaviorSanitizer (host only).")
-@with_options(*CALIBRATION, *COMPILE, *SHAPES, JSON)
-def verify(model: str, on: str, target: str | None, data: str | None, samples: int, sanitize: bool, as_json: bool, **options: Any) -> None:
-    """Run compiled code and compare every byte of every layer with what the model says; exit code 5 if any differs.
-
-    MODEL is an ONNX file, which is compiled into a temporary folder; DIR is a folder written by midge compile.
-
-    \b
-    midge verify kws_lib
-    midge verify kws_lib --on qemu --data samples.npz --samples 10
-    midge verify kws_int8.onnx --on qemu --target cortex-m0
-    """
-    if sanitize and on != "host":
-        raise UsageError("--sanitize: the sanitizers run on the host only; use --on host")
-    given = only_given(options)
-    if Path(model).is_dir():
-        if given:
-            option = "shape" if "shapes" in given else next(iter(given))
-            raise UsageError(f"--{option}: '{model}' is compiled already; give the model itself, or leave the option out")
-        _verify(Path(model), on, target, data, samples, sanitize, as_json)
-        return
-    from midge import api
-
-    with tempfile.TemporaryDirectory(prefix="midge-verify-") as folder, progress_bar("calibrating", show=not as_json) as progress:
-        library = api.compile(model, target=target or "cortex-m4", **given, progress=progress)
-        library.write(Path(folder) / "library")
-        _verify(Path(folder) / "library", on, target, data, samples, sanitize, as_json)
-
-
-def _verify(directory: Path, on: str, target: str | None, data: str | None, samples: int, sanitize: bool, as_json: bool) -> None:
-    """Verify a written library and print what came of it.
-
-    Raises: VerifyFailed naming the first layer that differs.
-    """
-    from midge.codegen.manifest import load_manifest
-    from midge.codegen.reference import load_reference
-    from midge.report.tables import make_console, print_verification, verification_dict
-    from midge.run.samples import load_samples, random_samples
-    from midge.run.verify import verify as verify_library
-
-    layers, graph = load_manifest(directory)["layers"], load_reference(directory)
-    feeds = random_samples(graph, samples) if data is None else load_samples(Path(data), graph, samples)
-    found = verify_library(directory, feeds, on=on, target=target, sanitize=sanitize)
-    if as_json:
-        print_json(verification_dict(found, layers))
-    else:
-        print_verification(make_console(), found, layers)
-    if found.changed:
-        click.echo(f"warning: not as midge wrote them: {', '.join(found.changed)}", err=True)
-    if found.difference is not None:
-        raise VerifyFailed(f"{found.difference}; nothing before it differs")
+main.add_command(verify)
 
 
 @main.command()

@@ -89,17 +89,20 @@ def _stored(variant: Variant, geometry: Any) -> int:
 
 def within(ctx: Lowering, flash: int | None, stored: int | None, code: dict[str, int]) -> dict[int, str]:
     """The variant of each layer at the fewest instructions, with code and constants within `flash` bytes and the layers' constants within
-    `stored`. Code of kernels that were not measured counts as UNMEASURED bytes, a routine as four bytes a line."""
+    `stored`. Code of kernels that were not measured counts as UNMEASURED bytes, a routine as four bytes a line. Where the table lacks an estimate for a
+    variant of a layer, its variants rank by their order."""
     program, layers, sizes, own = ctx.program, dict[int, list[Candidate]](), dict[str, int](), 0
     for layer, offered in ctx.options.items():
         layers[layer] = []
-        for order, variant in enumerate(offered.accepted):
+        found = [ctx.costs.estimate(variant.name, offered.shape) for variant in offered.accepted]
+        counts = [estimate.instructions for estimate in found if estimate is not None]
+        counts = counts if len(counts) == len(found) else list(range(len(found)))
+        for variant, count in zip(offered.accepted, counts, strict=True):
             routines = {r.symbol: 4 * len(r.lines) for r in variant.pack(offered.geometry).values() if isinstance(r, Routine)}
             symbols = {symbol: code.get(symbol, UNMEASURED) for symbol in variant.kernel.symbols(program.numerics)}
             sizes |= routines | symbols
             nbytes = _stored(variant, offered.geometry)
-            estimate = ctx.costs.estimate(variant.name, offered.shape)
-            layers[layer].append(Candidate(variant.name, estimate.instructions if estimate else order, nbytes, frozenset(routines | symbols)))
+            layers[layer].append(Candidate(variant.name, count, nbytes, frozenset(routines | symbols)))
             own += nbytes if variant is offered.taken else 0
     chosen = {symbol for found in layers.values() for c in found for symbol in c.units}
     others = {symbol for call in program.calls for symbol in call.kernel.symbols(program.numerics)} - chosen

@@ -174,6 +174,7 @@ class Call:
     scratch_nbytes: int = 0
     in_place: int | None = None  # index of the input whose buffer may become the output's, because each element is read before it is written
     block: int = 1  # output rows that one call of the kernel may compute
+    least: int = 1  # of them that a step should, because fewer cost nearly as much
     splits: tuple[str, ...] = ()  # params that count what is in a row: a call that takes whole tensors as one row may be split into rows by them
     split_rows: int = 1  # into how many
     refused: tuple[str, ...] = ()  # better kernels and why each was not taken
@@ -236,12 +237,19 @@ class Program:
     peak_step: int = -1  # at which the most bytes are alive
     state_offset: int = -1  # of what is kept between calls that each run a part; -1 if the library runs in one go
     steps: list[Step] = field(default_factory=list)
+    shared: str = ""  # prefix of kernels and constants where several Programs share them
     warnings: list[str] = field(default_factory=list)
+    request: dict[str, int | bool | None] = field(default_factory=dict)  # what was asked of kernels and schedule, so that a folder can be compiled again
 
     def buffer(self, name: str) -> Buffer:
         if name not in self.buffers:
             raise IRError(f"no buffer named {name!r}")
         return self.buffers[name]
+
+    @property
+    def prefix(self) -> str:
+        """Of the C names of kernels and constants; what is the Program's alone starts with its name."""
+        return self.shared or self.name
 
     @property
     def macs(self) -> int:

@@ -64,9 +64,9 @@ def check_program(program: Program) -> None:
 
 def main_source(program: Program, steps: list[Stage]) -> str:
     """NAME.c: the layers and the interface."""
-    name = program.name
+    name, prefix = program.name, program.prefix
     families = dict.fromkeys(call.kernel.family for call in program.calls)
-    headers = sorted([f"{name}_internal.h", *(file_name(f"{family}.h", name) for family in families), *([f"{name}_routines.h"] if program.routines else [])])
+    headers = sorted([f"{prefix}_internal.h", *(file_name(f"{family}.h", prefix) for family in families), *([f"{prefix}_routines.h"] if program.routines else [])])
     blocks = [
         f"{LICENCE}\n" + comment(_head(program)),
         f'#include "{name}.h"',
@@ -76,7 +76,7 @@ def main_source(program: Program, steps: list[Stage]) -> str:
     meets = [program.buffers.get(operand.buffer) for call in program.calls for operand in call.inputs if pads(call, operand)]
     for helper, wanted in ((ROW_HELPER, any(b is None or b.contiguous for b in meets)), (PLACED_ROW_HELPER, any(b and not b.contiguous for b in meets))):
         if wanted:
-            text = helper.replace("NAME_", f"{name.upper()}_").replace("OFFSET", offset_type(program))
+            text = helper.replace("NAME_", f"{prefix.upper()}_").replace("OFFSET", offset_type(program))
             blocks.append(re.sub(r"\bname(?=_)", name, text))
     blocks += places_source(program)
     stepped = stepped_calls(program)
@@ -111,5 +111,5 @@ def _accessor(program: Program, port: Port, suffix: str, const: str) -> str:
     address = place(f"({const}int8_t *)arena", offset)
     if element is not DType.S8:
         address = f"({const}{element.c} *)({const}void *)({address})"
-    head = f"{program.name.upper()}_CODE_SECTION {const}{element.c} *{program.name}_{suffix}({const}void *arena)"
+    head = f"{program.prefix.upper()}_CODE_SECTION {const}{element.c} *{program.name}_{suffix}({const}void *arena)"
     return f"{head} {{ return {address}; }}"

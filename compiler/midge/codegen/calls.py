@@ -66,7 +66,7 @@ class CallWriter:
         return found
 
     def _struct(self, kind: str, what: str, body: str) -> str:
-        return f"static const {rename(kind, self.program.name)} {self.name}_{what} = {{\n{body}\n}};"
+        return f"static const {rename(kind, self.program.prefix)} {self.name}_{what} = {{\n{body}\n}};"
 
     def _fields(self, struct: str, given: list[str]) -> list[Field]:
         """The members that the call gives: all, or the first ones if the kernel reads no others."""
@@ -78,8 +78,8 @@ class CallWriter:
     def _member(self, field: Field) -> str:
         routine = self.program.routines.get(self.call.constants[field.name])
         if routine is not None:
-            fast, twin = (rename(symbol, self.program.name) for symbol in (routine.symbol, routine.twin))
-            return f"    .{field.name} = {rename(ARCHS[routine.feature].choose, self.program.name)}({fast}, {twin}),"
+            fast, twin = (rename(symbol, self.program.prefix) for symbol in (routine.symbol, routine.twin))
+            return f"    .{field.name} = {rename(ARCHS[routine.feature].choose, self.program.prefix)}({fast}, {twin}),"
         constant = self.program.constants.get(self.call.constants[field.name])
         if constant is None:
             raise IRError(f"call '{self.call.name}': no constant named {self.call.constants[field.name]!r}")
@@ -198,7 +198,7 @@ class CallWriter:
             "rows": ("(unsigned)rows" if self.call.kernel.shares_taps else "rows") if self.call.block > 1 and self.call.rows > 1 and self.call.kernel.contract is Contract.ROWS else "1",
             "scratch": self.scratch,
         }
-        return f"{rename(function.symbol, self.program.name)}({', '.join(arguments[parameter] for parameter in function.parameters)});"
+        return f"{rename(function.symbol, self.program.prefix)}({', '.join(arguments[parameter] for parameter in function.parameters)});"
 
     def _output(self, loop: bool) -> str:
         row = self._row_number("y" if loop else "0")

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from midge.codegen.kernels import LICENCE
 from midge.codegen.manifest import digest
 from midge.codegen.names import c_float, c_string, comment, plain_text
@@ -144,16 +146,20 @@ static inline int32_t {name}_quantize_value(float value, float scale, int32_t ze
 }}"""
 
 
-def internal_header(program: Program) -> str:
-    """NAME_internal.h: hooks, places for code and constants, and the constants' declarations."""
+def internal_header(program: Program, runs: Sequence[Program] = ()) -> str:
+    """NAME_internal.h: hooks, places for code and constants, and the constants' declarations. runs: the Programs of several models, if not this one."""
     name, upper = program.name, program.name.upper()
     externs = "\n".join(f"extern {declaration(program, constant)};" for constant in program.constants.values())
-    magic = int(digest(f"{program.digest} {len(program.steps)}".encode())[:8], 16)
-    parts = [f"/* Marks what is kept between calls as this library's. */\n#define {upper}_MAGIC 0x{magic:08X}u"] if program.state_offset >= 0 else []
+    parts = [_magic(each) for each in runs or (program,) if each.state_offset >= 0]
     blocks = [f"{LICENCE}\n#ifndef {upper}_INTERNAL_H\n#define {upper}_INTERNAL_H", "#include <stdint.h>", _MACROS.replace("NAME", upper), *parts]
     if externs:
         blocks.append(f"/* Constants, defined in {name}_weights.c. */\n{externs}")
     return "\n\n".join([*blocks, "#endif"]) + "\n"
+
+
+def _magic(program: Program) -> str:
+    value = int(digest(f"{program.digest} {len(program.steps)}".encode())[:8], 16)
+    return f"/* Marks what is kept between calls as this library's. */\n#define {program.name.upper()}_MAGIC 0x{value:08X}u"
 
 
 _MACROS = """\

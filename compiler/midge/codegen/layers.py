@@ -83,7 +83,7 @@ def _stem(program: Program, index: int) -> str:
 
 def stage_source(program: Program, stage: Stage, stepped: Mapping[int, int]) -> str:
     """The params and constants of a layer, and a function for each of its calls."""
-    section = f"{program.name.upper()}_CODE_SECTION static void"
+    section = f"{program.prefix.upper()}_CODE_SECTION static void"
     blocks, functions = [stage_comment(program, stage)], []
     for index in stage.calls:
         call = CallWriter(program, index, _stem(program, index), index in stepped)

@@ -49,6 +49,7 @@ def manifest_text(program: Program, files: Mapping[str, str]) -> str:
         "target": program.target,
         "numerics": program.numerics,
         "optimize": program.optimize,
+        "request": program.request,
         "model_digest": program.digest,
         "arena_bytes": program.arena_nbytes,
         "arena_align": program.arena_align,

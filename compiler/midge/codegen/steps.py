@@ -28,7 +28,7 @@ def run_source(program: Program) -> list[str]:
         return [*tables, *_parts(program)]
     check = CHECK.replace("UPPER", program.name.upper())
     body = "\n".join(_statements(program, stepped))
-    return [*tables, f"{program.name.upper()}_CODE_SECTION int {program.name}_run(void *arena) {{\n{check}\n{body}\n  return {program.name.upper()}_OK;\n}}"]
+    return [*tables, f"{program.prefix.upper()}_CODE_SECTION int {program.name}_run(void *arena) {{\n{check}\n{body}\n  return {program.name.upper()}_OK;\n}}"]
 
 
 def _tables(program: Program, stepped: dict[int, int]) -> list[str]:
@@ -108,6 +108,7 @@ def _parts(program: Program) -> list[str]:
     }
     for key, value in values.items():
         text = text.replace(f"@{key}@", str(value))
+    text = text.replace("UPPER_CODE", f"{program.prefix.upper()}_CODE")
     return text.replace("UPPER", program.name.upper()).replace("NAME", program.name).split("\n\n")
 
 

@@ -15,7 +15,7 @@ def symbol(program: Program, constant: str) -> str:
 
     Raises: IRError if it is no identifier.
     """
-    return f"{program.name}_{check_identifier(constant, 'constant')}"
+    return f"{program.prefix}_{check_identifier(constant, 'constant')}"
 
 
 def declaration(program: Program, constant: Constant) -> str:

@@ -18,14 +18,14 @@ from midge.program import Program
 __all__ = ["c_identifier", "write_files", "write_library"]
 
 
-def write_library(program: Program, directory: Path, extra: Mapping[str, str] | None = None) -> Path:
+def write_library(program: Program, directory: Path, extra: Mapping[str, str] | None = None, emitted: Mapping[str, str] | None = None) -> Path:
     """Emit `program` into `directory`, which is made, or replaced if midge wrote it; returns it. Files that midge did not write stay.
 
-    `extra`: more files (relative path -> text) that belong to the library and are listed in its manifest.
+    `extra`: more files (relative path -> text) that belong to the library and are listed in its manifest. `emitted`: what emit() gave, if that was called.
 
     Raises: UsageError if the directory holds something else or cannot be written.
     """
-    files = emit(program)
+    files = emit(program) if emitted is None else dict(emitted)
     if extra:
         files = {path: text for path, text in files.items() if path != MANIFEST} | dict(extra)
         files[MANIFEST] = manifest_text(program, files)

@@ -106,7 +106,7 @@ class Line:
         """The walk over all channels."""
         twice, relu = self.numerics == "tflite", self.gemm.zero_point == -128
         if self.column:
-            return Column(self.taps, self.stride, self.channels % 4, self.shifts[0] if len(self.shifts) == 1 else 0, twice, relu).routine
+            return Column(self.taps, self.stride, self.channels % 4, self.shifts, twice, relu).routine
         pitch, walks = self.dilation * self.channels, self.walks
         rests = tuple(sorted({outputs % 4 for outputs in walks}))
         return Walk(self.taps, self.stride, self.depth, pitch if pitch < 256 else 0, self.channels % 4, rests, min(walks) < 4, self.shifts, twice, relu).routine

@@ -17,9 +17,9 @@ from midge.program import Routine
 
 HEAD = 3  # words before the stream, as in depthwise_line_dsp.h
 ROWS, CHANNELS = 0, 8  # bytes in `shape`
-OUT, IN, LEFT_OVER, END, LINES, FRAME = 0, 16, 20, 24, 28, 32
+OUT, IN, LEFT_OVER, LINES, FRAME = 0, 16, 20, 24, 28
 STRIP = FRAME + 36  # the fifth argument, below nine registers
-POOL = tuple(f"r{n}" for n in range(2, 13))  # r0 strip, r1 channel, lr stream
+POOL = tuple(f"r{n}" for n in range(2, 12))  # r0 strip, r1 channel, r12 end of the strip, lr stream
 OUTPUTS = 4
 
 
@@ -34,13 +34,13 @@ class Op:
 
 @dataclass(frozen=True)
 class Column:
-    """The routine for a number of taps and a stride. odd_channels: channels beyond the last four. n: the shift of all channels, 0: read with the channel.
+    """The routine for a number of taps and a stride. odd_channels: channels beyond the last four. shifts: that are spelled out; none: read with the channel.
     twice: double rounding; relu: the output's zero_point is -128, so its sign correction only moves values that are clamped to -128 anyway."""
 
     taps: int
     stride: int
     odd_channels: int
-    n: int
+    shifts: tuple[int, ...]
     twice: bool
     relu: bool
 
@@ -51,16 +51,29 @@ class Column:
 
     @property
     def routine(self) -> Routine:
-        lines = [*self._setup(), "1:", *self._spread(), "7:", *self._channel(), *self._next(), f"add sp, #{FRAME}", "pop {r4-r11, pc}"]
+        sums, accs = shortest(self.taps, self.stride)
+        free = [register for register in POOL if register not in accs]
+        lines = [*self._setup(), "1:", *self._spread(), "7:", *sums, f"ldrd {free[1]}, {free[2]}, [lr], #{12 + 4 * (self.taps // 4 + 1)}"]
+        lines += [f"ldrb {free[3]}, [lr, #-1]"] if len(self.shifts) != 1 else []
+        far: list[str] = []
+        for i, n in enumerate(self.shifts or (0,)):
+            other = [f"cmp {free[3]}, #{n}", f"bne.w {20 + i}f"] if i + 1 < len(self.shifts) else []
+            if i == 0:
+                lines += [*other, *self._requantize(accs, free, n), "8:"]
+            else:
+                far += [f"{19 + i}:", *other, *self._requantize(accs, free, n), "b.w 8b"]
+        lines += [f"ldm sp, {{{', '.join(free[:4])}}}", *(f"strb {acc}, [{row}, r1]" for acc, row in reversed(list(zip(accs, free[:4], strict=True))))]
+        lines += [*self._next(), f"add sp, #{FRAME}", "pop {r4-r11, pc}", *far]
         marks = (f"_c{self.odd_channels}" if self.odd_channels else "") + ("_r" if self.twice and self.relu else "")
-        symbol = f"midge_depthwise_column{self.taps}_{self.stride}{marks}_{self.n or 'any'}"
+        shifts = "".join(f"_{n}" for n in self.shifts) or "_any"
+        symbol = f"midge_depthwise_column{self.taps}_{self.stride}{marks}{shifts}"
         ending = "_tflite" if self.twice else ""
         return Routine(symbol + ending, f"midge_depthwise_column_s8{ending}", "depthwise_line_dsp", tuple(lines), FRAME + 36)
 
     def _setup(self) -> list[str]:
         lines = ["push {r4-r11, lr}", f"sub sp, #{FRAME}", "ldm r2, {r4-r7}", f"strd r4, r5, [sp, #{OUT}]", f"strd r6, r7, [sp, #{OUT + 8}]"]
         lines += [f"ldr r4, [r3, #{CHANNELS}]", f"strd r0, r4, [sp, #{IN}]", f"ldr r5, [r3, #{ROWS}]", f"ldr r4, [sp, #{STRIP}]"]
-        return [*lines, f"add r4, r4, #{16 * self.depth}", f"strd r4, r5, [sp, #{END}]", f"add lr, r1, #{4 * HEAD}", "mov r1, #0"]
+        return [*lines, f"str r5, [sp, #{LINES}]", f"add r12, r4, #{16 * self.depth}", f"add lr, r1, #{4 * HEAD}", "mov r1, #0"]
 
     def _spread(self) -> list[str]:
         """r0 pointers to rows, r2 rows to come, r3 place in the strip."""
@@ -70,30 +83,26 @@ class Column:
         for channel, (first, second, turn) in enumerate((("r8", "r4", ""), ("r8", "r4", ", ror #8"), ("r5", "r7", ""), ("r5", "r7", ", ror #8"))):
             place = "[r3], #8" if channel == 0 else f"[r3, #{4 * self.depth * channel - 8}]"
             lines += [f"sxtb16 r9, {first}{turn}", f"sxtb16 r10, {second}{turn}", f"strd r9, r10, {place}"]
-        lines += ["subs r2, #4", "bge 3b", "4:", "adds r2, #4", "ble.w 6f", "5:", "ldr r4, [r0], #4", "ldr r4, [r4, r1]", "mov r5, r4", "cmp r2, #1"]
-        lines += ["itt gt", "ldrgt r5, [r0], #4", "ldrgt r5, [r5, r1]", "pkhbt r8, r4, r5, lsl #16", "pkhtb r5, r5, r4, asr #16"]
+        lines += ["subs r2, #4", "bge 3b", "4:", "lsls r2, r2, #31", "bcc.w 5f"]  # carry: two are left, minus: one
+        lines += ["ldm r0!, {r4, r5}", "ldr r4, [r4, r1]", "ldr r5, [r5, r1]", "pkhbt r8, r4, r5, lsl #16", "pkhtb r5, r5, r4, asr #16"]
         for channel, (word, turn) in enumerate((("r8", ""), ("r8", ", ror #8"), ("r5", ""), ("r5", ", ror #8"))):
-            place = "[r3], #4" if channel == 0 else f"[r3, #{4 * self.depth * channel - 4}]"
-            lines += [f"sxtb16 r9, {word}{turn}", f"str r9, {place}"]
-        return [*lines, "subs r2, #2", "bgt 5b", "6:", f"ldr r0, [sp, #{STRIP}]"]
+            lines += [f"sxtb16 r9, {word}{turn}", f"str r9, {'[r3], #4' if channel == 0 else f'[r3, #{4 * self.depth * channel - 4}]'}"]
+        lines += ["5:", "bpl.w 6f", "ldr r4, [r0]", "ldr r4, [r4, r1]", "sxtb16 r5, r4", "sxtb16 r6, r4, ror #8", "asr r7, r5, #16", "asr r8, r6, #16"]
+        lines += [f"str {register}, [r3, #{4 * self.depth * channel}]" for channel, register in enumerate(("r5", "r6", "r7", "r8"))]
+        return [*lines, "6:", f"ldr r0, [sp, #{STRIP}]"]
 
-    def _channel(self) -> list[str]:
-        """Sums of one channel, requantized and stored, the first one last."""
-        lines, accs = shortest(self.taps, self.stride)
-        free = [register for register in POOL if register not in accs]
-        (value, multiplier, rounding, shift), words = free[:4], self.taps // 4 + 1
-        lines.append(f"ldrd {multiplier}, {rounding}, [lr]")
-        lines += [] if self.n else [f"ldrb {shift}, [lr, #{11 + 4 * words}]"]
+    def _requantize(self, accs: list[str], free: list[str], n: int) -> list[str]:
+        """Sums to bytes, shifted by n, or by a register if that is 0."""
+        (value, multiplier, rounding, shift), lines = free[:4], list[str]()
         for acc in accs:
             lines.append(f"{'smmlar' if self.twice else 'smmla'} {value}, {acc}, {multiplier}, {rounding}")
             lines += [f"add {value}, {value}, {acc}, asr #31"] if self.twice and not self.relu else []
-            lines += [f"ssat {acc}, #8, {value}, asr #{self.n}"] if self.n else [f"asr {value}, {value}, {shift}", f"ssat {acc}, #8, {value}"]
-        lines += [f"ldm sp, {{{', '.join(free[:4])}}}", *(f"strb {acc}, [{row}, r1]" for acc, row in reversed(list(zip(accs, free[:4], strict=True))))]
-        return [*lines, f"add lr, lr, #{12 + 4 * words}", f"add r0, r0, #{4 * self.depth}"]
+            lines += [f"ssat {acc}, #8, {value}, asr #{n}"] if n else [f"asr {value}, {value}, {shift}", f"ssat {acc}, #8, {value}"]
+        return lines
 
     def _next(self) -> list[str]:
         """Of the last channels that do not come in fours, some are computed again."""
-        lines = ["add r1, r1, #1", f"ldr r2, [sp, #{END}]", "cmp r0, r2", "bne.w 7b", f"ldr r2, [sp, #{LEFT_OVER}]", "subs r2, r2, #4", "ble.w 13f"]
+        lines = ["add r1, r1, #1", "cmp r0, r12", "bne.w 7b", f"ldr r2, [sp, #{LEFT_OVER}]", "subs r2, r2, #4", "ble.w 13f"]
         if self.odd_channels:
             lines += ["cmp r2, #4", "bge 14f", f"sub r1, r1, #{4 - self.odd_channels}", "mov r2, #4", "14:"]
         return [*lines, f"str r2, [sp, #{LEFT_OVER}]", "b.w 1b", "13:"]
@@ -113,13 +122,12 @@ def operations(taps: int, stride: int, wide_words: bool, wide_weights: bool) -> 
     """Values in the order of the strip's words: what is loaded and made on the way is what the next product takes."""
     todo = sorted(products(taps, stride, OUTPUTS), key=lambda p: (p.word, -p.acc))
     words, raw, ops, made = todo[-1].word + 1, taps // 4 + 1, list[Op](), set[str]()
+    depth = ((OUTPUTS - 1) * stride + taps + 1) // 2  # the first load moves on to the strip of the next channel
 
-    def load(key: str, following: str, more: bool, base: str, at: int) -> None:
-        if more:
-            ops.append(Op(f"ldrd r{{{key}}}, r{{{following}}}, [{base}, #{at}]", (key, following)))
-        else:
-            ops.append(Op(f"ldr r{{{key}}}, [{base}, #{at}]", (key,)))
-        made.update((key, following) if more else (key,))
+    def load(key: str, following: str, wide: bool, place: str) -> None:
+        names = (key, following) if wide else (key,)
+        ops.append(Op(f"{'ldrd' if wide else 'ldr'} {', '.join(f'r{{{name}}}' for name in names)}, {place}", names))
+        made.update(names)
 
     def weights(name: str) -> None:
         if name in made:
@@ -131,17 +139,17 @@ def operations(taps: int, stride: int, wide_words: bool, wide_weights: bool) -> 
             ops.append(Op(f"pkhbt r{{{name}}}, r{{E{i}}}, r{{E{i - 1}}}", (name,), (f"E{i}", f"E{i - 1}")))
         else:
             if f"W{i // 2}" not in made:
-                load(f"W{i // 2}", f"W{i // 2 + 1}", wide_weights and 2 * i + 4 < taps and i // 2 + 1 < raw, "lr", 12 + 4 * (i // 2))
+                load(f"W{i // 2}", f"W{i // 2 + 1}", wide_weights and 2 * i + 4 < taps and i // 2 + 1 < raw, f"[lr, #{12 + 4 * (i // 2)}]")
             ops.append(Op(f"sxtb16 r{{{name}}}, r{{W{i // 2}}}{', ror #8' if i % 2 else ''}", (name,), (f"W{i // 2}",)))
             ops.append(Op(f"sadd16 r{{{name}}}, r{{{name}}}, r{{{name}}}", (name,), (name,)))
         made.add(name)
 
-    load("bias", "W0", True, "lr", 8)
+    load("bias", "W0", True, "[lr, #8]")
     for item in todo:
         weights(item.weights)
         word, acc = f"P{item.word}", f"acc{item.acc}"
         if word not in made:
-            load(word, f"P{item.word + 1}", wide_words and item.word + 1 < words, "r0", 4 * item.word)
+            load(word, f"P{item.word + 1}", wide_words and item.word + 1 < words, f"[r0, #{4 * (item.word - depth)}]" if item.word else f"[r0], #{4 * depth}")
         before = acc if acc in made else "bias"
         ops.append(Op(f"{item.kind} r{{{acc}}}, r{{{word}}}, r{{{item.weights}}}, r{{{before}}}", (acc,), (word, item.weights, before)))
         made.add(acc)

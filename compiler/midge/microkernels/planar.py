@@ -213,16 +213,17 @@ def _store(accs: list[str], *, more: bool) -> list[str]:
 
 
 def _narrow(planar: Planar, form: Form) -> list[str]:
-    """r0 to r5 sums, r10 to r12 rows, r14 stream."""
+    """r0 to r5 sums, r10 to r12 rows, r14 stream, its end in r5 if that is free."""
     accs = ["r0", "r2"] if planar.width == 2 else [f"r{i}" for i in range(planar.width)]
     middle = "r1" if planar.width == 2 else accs[-2]
-    lines = ["push {r4-r11, lr}", "sub sp, #12", "ldr r3, [r3, #12]", "strd r2, r3, [sp]", "mov lr, r1", f"ldr r4, [lr], #{HEADER}", "add r4, r4, lr"]
-    lines += [f"str r4, [sp, #{END}]", "ldmia r0, {r10-r12}", "1:", f"ldmia lr!, {{{accs[0]}, {middle}, {accs[-1]}}}"]
+    lines = ["push {r4-r11, lr}", "sub sp, #12", "ldr r3, [r3, #12]", "strd r2, r3, [sp]", "mov lr, r1", f"ldr r5, [lr], #{HEADER}", "add r5, r5, lr"]
+    end = [] if planar.width < NARROW else [f"ldr r6, [sp, #{END}]"]
+    lines += [*([f"str r5, [sp, #{END}]"] if end else []), "ldmia r0, {r10-r12}", "1:", f"ldmia lr!, {{{accs[0]}, {middle}, {accs[-1]}}}"]
     block = Block(accs, planar.in_width, planar.pad, planar.stride, {acc: middle for acc in accs[1:-1] if acc != middle}, planar.in_width // 4)
     for pointer in ("r10", "r11", "r12"):
         lines += [*form.taps(-1), *block.row(pointer, planar.in_width)]
     lines += ["ldmia lr!, {r6, r7}" if form.total else "ldmia lr!, {r6, r7, r9}", *form.lines(accs), f"ldrd r8, r9, [sp, #{OUT}]"]
-    return [*lines, *_store(accs, more=False), f"ldr r6, [sp, #{END}]", "cmp lr, r6", "bne.w 1b", "add sp, #12", "pop {r4-r11, pc}"]
+    return [*lines, *_store(accs, more=False), *end, f"cmp lr, {'r6' if end else 'r5'}", "bne.w 1b", "add sp, #12", "pop {r4-r11, pc}"]
 
 
 def _halves(planar: Planar, form: Form) -> list[str]:

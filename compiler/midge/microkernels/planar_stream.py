@@ -9,6 +9,8 @@ kernels/depthwise_dsp.h.
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 
 from midge.fixedpoint import requantize
@@ -42,15 +44,15 @@ def byte_stream(gemm: Gemm, zero_point: int, left: bool, right: bool, numerics: 
     """(shift of all channels, the int32 words of 8-bit weights); the shift is 0 if there is none that is exact."""
     weights = gemm.weights.reshape(-1, 3, 3).astype(np.int64)
     bias = edges(weights, gemm.bias, zero_point, left, right)
-    if (np.abs(bias).max(1) + 128 * np.abs(weights).sum((1, 2)) >= 1 << (31 - SCALE)).any():
+    if (np.abs(bias).max(1) + 128 * np.abs(weights).sum((1, 2)) + 2 >= 1 << (31 - SCALE)).any():
         return 0, np.zeros(0, np.int32)
     for total in TOTALS:
         shared = gemm.sharing(total, numerics)
-        multiplier = shortened(shared, total, numerics)
-        if multiplier is not None:
-            bias = edges(weights, shared.bias, zero_point, left, right) << SCALE
+        found = shortened(shared, total, numerics)
+        if found is not None:
+            bias = (edges(weights, shared.bias, zero_point, left, right) << SCALE) + found[1][:, None]
             lanes = ((weights & 0xFF) << np.array([24, 8, 0])).sum(2)
-            return total, _stream(total, zero_point, [bias, lanes, multiplier[:, None], constant(shared, total, numerics)[:, None]])
+            return total, _stream(total, zero_point, [bias, lanes, found[0][:, None], constant(shared, total, numerics)[:, None]])
     return 0, np.zeros(0, np.int32)
 
 
@@ -60,30 +62,33 @@ def _stream(total: int, zero_point: int, columns: list[Array]) -> Array:
 
 
 def constant(gemm: Gemm, total: int, numerics: str) -> Array:
-    """C of each channel: the output's zero point and a half, shifted, and half of what the first of two roundings rounds to."""
+    """C of each channel: the output's zero point and a half, shifted, and half of what the first of two roundings rounds to, if that is a whole number."""
     half = ((np.int64(1) << total) * (numerics == "tflite")) >> (1 - gemm.shift.astype(np.int64))
     return half + ((2 * gemm.zero_point + 1) << (total - 1))
 
 
-def shortened(gemm: Gemm, total: int, numerics: str) -> Array | None:
-    """Multipliers M with (256 * acc * M >> 32) + C >> total, limited to int8, equal to the output for every sum within reach; None if there are none."""
-    n = -gemm.shift.astype(np.int64)
+def shortened(gemm: Gemm, total: int, numerics: str) -> tuple[Array, Array] | None:
+    """Multipliers M and fractions f with ((256 * acc + f) * M >> 32) + C >> total, limited to int8, equal to the output for every sum within reach; None if
+    some channel has none. f is 0 but for where M or C are not fine enough."""
+    n, exact = -gemm.shift.astype(np.int64), gemm.multiplier.astype(np.int64)
     lost = n + SCALE - 1 - total
     if (lost < 0).any():
         return None
-    weights, offset = gemm.weights.astype(np.int64), constant(gemm, total, numerics)[:, None]
+    weights, offset, outputs = gemm.weights.astype(np.int64), constant(gemm, total, numerics)[:, None], np.arange(-127, 128)
     low = (gemm.bias + np.minimum(-128 * weights, 127 * weights).sum(1))[:, None]
     high = (gemm.bias + np.maximum(-128 * weights, 127 * weights).sum(1))[:, None]
-    outputs = np.arange(-127, 128)
     steps = _steps(gemm, outputs, numerics)
     below, at = np.minimum(steps - 1, high), np.maximum(steps, low)
-    found, done = np.zeros_like(n), np.zeros(len(n), bool)
-    for change in (0, 1, -1):
-        multiplier = ((gemm.multiplier.astype(np.int64) + ((np.int64(1) << lost) >> 1)) >> lost) + change
-        before, after = ((((sums << SCALE) * multiplier[:, None] >> 32) + offset) >> total for sums in (below, at))
-        exact = (((before < outputs) | (below < low)) & ((after >= outputs) | (at > high))).all(1) & (multiplier < 1 << 31)
-        found, done = np.where(exact & ~done, multiplier, found), done | exact
-    return found if done.all() else None
+    finest = np.where((n >= total) & (numerics == "tflite"), (1 << (SCALE + 30)) // exact, 0)
+    found, done = np.zeros((2, len(n)), np.int64), np.zeros(len(n), bool)
+    for more, change in product((0, 1, -1, 2, -2), (0, 1, -1)):
+        multiplier, fraction = ((exact + ((np.int64(1) << lost) >> 1)) >> lost) + change, finest + more
+        before, after = ((((sums << SCALE) + fraction[:, None]) * multiplier[:, None] >> 32) + offset >> total for sums in (below, at))
+        same = (((before < outputs) | (below < low)) & ((after >= outputs) | (at > high))).all(1) & (multiplier < 1 << 31)
+        found, done = np.where(same & ~done, [multiplier, fraction], found), done | same
+        if done.all():
+            return found[0], found[1]
+    return None
 
 
 def _steps(gemm: Gemm, outputs: Array, numerics: str) -> Array:

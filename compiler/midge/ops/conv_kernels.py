@@ -122,13 +122,14 @@ def lower_conv(ctx: Lowering, node: Node, layer: ConvLayer, sources: list[Operan
     if variant.kernel not in (conv_dsp.PIXEL, conv_dsp.POINTWISE, conv_strassen.KERNEL, conv_depthwise.PLANAR, conv_line.COLUMN):
         constants["pad_row"] = ctx.pad_row(layer.types[0].q.z, -(-params["in_channels"] // 4) * 4)  # kernels may read whole words
     scratch, block, flat = variant.scratch(layer), _block(variant, layer), layer.flat
+    least = 2 if variant.kernel is conv_line.COLUMN or (variant.kernel is conv_dsp.PAIRS and block > 1 and layer.out.hwc[1] == 1) else 1
     splits = ("in_width", "out_width") if flat and variant.kernel is not conv_strassen.KERNEL else ()
     if variant.kernel is conv_line.COLUMN:
         params = params | {"stride": layer.op.strides[0]}
     if variant.kernel is conv_line.LINE and conv_line.column(layer):
         params, sources, flat = params | conv_line.upright(layer), [ctx.operand(node.inputs[0], flat=True)], True
         splits = ()
-    ctx.call(node, variant.kernel, params, sources, constants, output=output, flat=flat, scratch_nbytes=scratch, block=block, splits=splits)
+    ctx.call(node, variant.kernel, params, sources, constants, output=output, flat=flat, scratch_nbytes=scratch, block=block, least=least, splits=splits)
     if output:
         conv_clamp.call_clamp(ctx, node, output, whole)
 

@@ -207,6 +207,14 @@ def refuses_narrow(layer: ConvLayer) -> str:
     return f"stride {stride}" if stride > 1 else refuses_taps(layer, NARROW)
 
 
+def refuses_column(layer: ConvLayer) -> str:
+    """Why rows are not themselves the taps of a layer."""
+    p = layer.params
+    if p["kernel_width"] > 1 or p["pad"] or (p["out_width"] - 1) * p["stride"] >= p["in_width"]:
+        return "a window of more than one column, or padding at its sides"
+    return refuses_taps(layer)
+
+
 def narrow_scratch(layer: ConvLayer) -> int:
     p = layer.params
     return p["kernel_height"] * p["in_channels"] * (max(p["out_width"], VECTOR // p["in_channels"]) + (p["kernel_width"] - 1) * p["dilation"])
@@ -222,6 +230,7 @@ VARIANTS = (
     Variant(Kernel("midge_conv2d_pixel_mve_s8", "conv2d_mve", features=_MVE), pack_dense, refuses_dense, dense_scratch),
     Variant(Kernel("midge_depthwise_strip_mve_s8", "depthwise_mve", features=_MVE), pack_strip, refuses_strip, block=2),
     Variant(Kernel("midge_depthwise_narrow_mve_s8", "depthwise_mve", features=_MVE), partial(pack_depthwise, narrow=True), refuses_narrow, narrow_scratch),
+    Variant(Kernel("midge_depthwise_column_mve_s8", "depthwise_mve", features=_MVE), partial(pack_depthwise, narrow=False), refuses_column),
     Variant(Kernel("midge_depthwise_mve_s8", "depthwise_mve", features=_MVE), partial(pack_depthwise, narrow=False), partial(refuses_taps, most=DIRECT)),
     Variant(Kernel("midge_depthwise_wide_mve_s8", "depthwise_mve", features=_MVE), partial(pack_depthwise, narrow=False), partial(refuses_taps, most=WIDE)),
     Variant(Kernel("midge_depthwise_widest_mve_s8", "depthwise_mve", features=_MVE), partial(pack_depthwise, narrow=False), refuses_taps),

@@ -198,6 +198,7 @@ class Lowering:
         scratch_nbytes: int = 0,
         in_place: int | None = None,
         block: int = 1,
+        least: int = 1,
         splits: tuple[str, ...] = (),
     ) -> None:
         """Append a Call that writes `output` (default: the node's first), all rows of it by default, as one row if `flat`.
@@ -224,6 +225,7 @@ class Lowering:
                 scratch_nbytes,
                 in_place,
                 block,
+                least,
                 splits,
                 (self.graph.type(node.inputs[0]) if kernel.contract is Contract.REDUCE else buffer.type).hwc[0] if splits else 1,
                 tuple(self.refusals),

@@ -113,7 +113,7 @@ _MESON = """\
 project('<<name>>', 'c', version: '<<version>>', license: '<<licence>>', meson_version: '>=0.56.0',
   default_options: ['c_std=c99', 'buildtype=debugoptimized'])
 
-<<name>>_lib = static_library('<<name>>',
+<<name>>_lib = static_library('midge_<<name>>',
 <<sources>>
   include_directories: 'src',
   c_args: meson.get_compiler('c').get_supported_arguments('-ffunction-sections', '-fdata-sections'),

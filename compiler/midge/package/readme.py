@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from midge.package.board import emulator
 from midge.package.outline import Outline
-from midge.report.usage import call_lines
 
 _SPDX = "<!-- SPDX-License-Identifier: 0BSD -->\n"
 
@@ -13,8 +12,7 @@ _SPDX = "<!-- SPDX-License-Identifier: 0BSD -->\n"
 def common_files(outline: Outline, proofs: dict[str, str]) -> dict[str, str]:
     """README.md, which points to the packages' own, and LICENSE. `proofs`: how far midge's tests go with each package."""
     rows = "\n".join(f"| [{name}](examples/{name}/README.md) | {proofs[name]} |" for name in outline.packages)
-    calls = "\n".join(call_lines(outline.program))
-    return {"README.md": _SPDX + outline.fill(_README, rows=rows, calls=calls), "LICENSE": _LICENSE}
+    return {"README.md": _SPDX + outline.fill(_README, rows=rows, calls=outline.fill(_CALLS[outline.streams, outline.stepwise])), "LICENSE": _LICENSE}
 
 
 def readme(outline: Outline, package: str) -> dict[str, str]:
@@ -55,6 +53,24 @@ _README = """\
 `examples/main.c` runs the network once on zeros and prints what comes out. `midge verify` compares this folder with the model, byte by byte.
 Names of authors and addresses in the packages' files are placeholders: set them before you publish.
 """
+
+_CALLS = {
+    (False, False): """\
+memcpy(<<name>>_input_0(arena), samples, <<NAME>>_INPUT_0_BYTES);
+int error = <<name>>_run(arena); /* 0, or a negative <<NAME>>_ERROR_x */
+read(<<name>>_output_0(arena));""",
+    (False, True): """\
+memcpy(<<name>>_input_0(arena), samples, <<NAME>>_INPUT_0_BYTES);
+int left = <<name>>_begin(arena); /* or a negative <<NAME>>_ERROR_x */
+while (left > 0) { left = <<name>>_step(arena, 1); }
+read(<<name>>_output_0(arena));""",
+    (True, False): """\
+int wanted = <<name>>_begin(arena); /* or a negative <<NAME>>_ERROR_x */
+while (wanted > 0) { wanted = <<name>>_push_rows(arena, next_row(), 1); }
+int error = <<name>>_finish(arena);
+read(<<name>>_output_0(arena));""",
+}
+"""How a library is called, by whether its input is streamed and whether it runs in steps."""
 
 _LICENSE = """\
 SPDX-License-Identifier: 0BSD

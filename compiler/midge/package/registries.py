@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 
 from midge.package.example import main_files, sketch
-from midge.package.outline import HASH, LICENCE, VERSION, Outline, merge
+from midge.package.outline import HASH, VERSION, Outline, merge
 
 DEVICES = {f"cortex-m{core}": f"ARMCM{core.upper()}" for core in ("0", "3", "4", "7", "33", "55", "85")} | {"cortex-m0plus": "ARMCM0P"}
 """Arm's generic devices in the pack ARM::Cortex_DFP, by target."""
@@ -50,13 +50,12 @@ def arduino_files(outline: Outline) -> dict[str, str]:
 
 
 def platformio_files(outline: Outline) -> dict[str, str]:
-    """library.json and a project that uses it."""
+    """library.json and a project that uses it. No field `license`: PlatformIO looks it up on the network, and packs nothing without; LICENSE is there."""
     library = {
         "name": outline.slug,
         "version": VERSION,
         "description": outline.summary,
         "keywords": ["tinyml", "neural network", "inference"],
-        "license": LICENCE,
         "authors": [{"name": "midge"}],
         "frameworks": "*",
         "platforms": "*",

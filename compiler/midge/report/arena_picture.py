@@ -93,7 +93,7 @@ def svg(program: Program) -> str:
         "data-highest": str(highest),
         "data-peak-step": str(program.peak_step),
     }
-    parts = [tag("title", {}, escape(title)), _hatch(), *_axes(scale), *drawn, *_labels(scale, groups.values()), *_marks(program, scale), *_in_use(program, scale)]
+    parts = [tag("title", {}, escape(title)), _hatch(), *_axes(scale), *drawn, *_labels(scale, found), *_marks(program, scale), *_in_use(program, scale)]
     return tag("svg", head, "\n".join(parts)) + "\n"
 
 
@@ -131,18 +131,17 @@ def _group(scale: _Scale, layers: dict[int, Layer], group: Sequence[Block]) -> s
     return tag("g", {"class": "block"}, "".join([about, tag("path", shape), *over]))
 
 
-def _labels(scale: _Scale, groups: Iterable[Sequence[Block]]) -> list[str]:
-    """The number of the layer in the largest rectangle of its output, if it fits."""
-    found = []
-    for group in groups:
-        block = max(group, key=lambda each: each.nbytes * (each.last + 1 - each.first))
+def _labels(scale: _Scale, found: Iterable[Block]) -> list[str]:
+    """The number of the layer in every rectangle of outputs that has room for it."""
+    texts = []
+    for block in found:
         text = ("in" if block.layer < 0 else str(block.layer)) if not block.scratch else ""
         width, height = scale.x(block.last + 1) - scale.x(block.first), scale.y(0) - scale.y(block.nbytes)
-        if text and width >= 8 * len(text) and height >= 12:
+        if text and width >= 8 + 7 * len(text) and height >= 11:
             x, y = scale.x(block.first) + width / 2, scale.y(block.offset + block.nbytes / 2) + 4
             place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": "middle", "fill": "#111", "font-size": "11", "pointer-events": "none"}
-            found.append(tag("text", place, text))
-    return found
+            texts.append(tag("text", place, text))
+    return texts
 
 
 def ticks(top: int) -> list[int]:
@@ -163,7 +162,7 @@ def _axes(scale: _Scale) -> list[str]:
         x = f"{(scale.x(step) + scale.x(step + 1)) / 2:.1f}"
         found.append(tag("text", {"x": x, "y": str(HEIGHT - BOTTOM + 16), "text-anchor": "middle", "fill": "currentColor"}, number(step)))
     found.append(tag("text", {"x": str(LEFT), "y": str(HEIGHT - BOTTOM + 33), "fill": "currentColor"}, "step"))
-    found.append(tag("text", {"x": "4", "y": "14", "fill": "currentColor"}, "address (bytes from the start of the arena)"))
+    found.append(tag("text", {"x": "4", "y": "12", "fill": "currentColor"}, "address"))
     return found
 
 
@@ -174,7 +173,7 @@ def _marks(program: Program, scale: _Scale) -> list[str]:
         if nbytes:
             y = scale.y(nbytes)
             line = {"d": f"M{LEFT} {y:.1f}H{WIDTH - RIGHT}", "stroke": "currentColor", "stroke-width": "1.5", "stroke-dasharray": dash or "none"}
-            place = {"x": str(WIDTH - RIGHT), "y": f"{y - 5 if above else y + 14:.1f}", "text-anchor": "end", **_OUTLINED}
+            place = {"x": str(LEFT + 4), "y": f"{y - 5 if above else y + 14:.1f}", **_OUTLINED}
             found += [tag("path", {"class": text.replace(" ", "-"), **line}), tag("text", place, f"{text} {number(nbytes)}")]
     if 0 <= program.peak_step < scale.steps:
         left, right = scale.x(program.peak_step), scale.x(program.peak_step + 1)

@@ -19,10 +19,11 @@ from midge.report.facts import quant_of
 from midge.report.markup import escape, number, shortened, tag
 
 BOX, LINE, PAD, GAP, DUMMY, BETWEEN = 236.0, 15.0, 8.0, 18.0, 10.0, 26.0
-LETTERS = 34
+LETTERS = 29
 SHORTEST, LONGEST = 6, 9
 """How many ranks a band has."""
 SWEEPS = 8
+SMALLEST = 0.66  # to which a screen may scale a band before it has to scroll
 
 
 @dataclass
@@ -157,10 +158,10 @@ def _height(point: Point) -> float:
 
 def _band(points: list[Point], ranks: list[list[int]], band: tuple[int, int], width: float, which: int, count: int) -> str:
     first, end = band
-    tops, y = {}, BETWEEN if first else 4.0
+    tops, heights, y = {}, {}, BETWEEN if first else 4.0
     for rank in range(first, end):
-        tops[rank] = y
-        y += max(_height(points[i]) for i in ranks[rank]) + BETWEEN
+        tops[rank], heights[rank] = y, max(_height(points[i]) for i in ranks[rank])
+        y += heights[rank] + BETWEEN
     bottom = y if end < len(ranks) else y - BETWEEN + 4.0
     edges, shapes = [], []
     for rank in range(first, end):
@@ -168,14 +169,16 @@ def _band(points: list[Point], ranks: list[list[int]], band: tuple[int, int], wi
             point = points[i]
             for source in point.above:
                 above = points[source]
-                start = 0.0 if rank == first else tops[rank - 1] + _height(above)
+                start = 0.0 if rank == first else tops[rank - 1] + (_height(above) if above.lines else heights[rank - 1])
                 edges.append(_edge(above.x, start, point.x, tops[rank], bool(point.lines)))
             if point.lines:
                 shapes.append(_box(point, tops[rank]))
+            else:
+                edges.append(_edge(point.x, tops[rank], point.x, tops[rank] + heights[rank], False))
     for i in sorted({source for index in (ranks[end] if end < len(ranks) else []) for source in points[index].above}):
-        edges.append(_edge(points[i].x, tops[end - 1] + _height(points[i]), points[i].x, bottom, False))
+        edges.append(_edge(points[i].x, tops[end - 1] + (_height(points[i]) or heights[end - 1]), points[i].x, bottom, False))
     title = tag("title", {}, f"Block diagram, part {which} of {count}")
-    head = {"class": "band", "viewBox": f"0 0 {width:.0f} {bottom:.0f}", "width": f"{width:.0f}", "height": f"{bottom:.0f}", "role": "img"}
+    head = {"class": "band", "viewBox": f"0 0 {width:.0f} {bottom:.0f}", "width": f"{width:.0f}", "style": f"min-width:{SMALLEST * width:.0f}px", "role": "img"}
     return tag("svg", head, "\n".join([title, *edges, *shapes]))
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from midge.report.arena_picture import PORT_COLOUR, colour
-from midge.report.facts import MEASURED, Facts, LayerFacts
+from midge.report.facts import Facts, LayerFacts
 from midge.report.markup import escape, name_cell, number, table, tag
 
 LABEL = 22
@@ -78,7 +78,7 @@ def arena(facts: Facts, picture: str) -> str:
 def layers(facts: Facts) -> str:
     """Bars of instructions, MACs, flash and RAM for each layer."""
     charts: list[tuple[str, Callable[[LayerFacts], int | None], str]] = [
-        ("Instructions", lambda layer: layer.instructions, MEASURED),
+        ("Instructions under QEMU", lambda layer: layer.instructions, "of one run; they are not cycles"),
         ("Multiply-accumulates", lambda layer: layer.macs, "of one run"),
         ("Flash (bytes)", lambda layer: layer.flash_nbytes, "constants; code is shared by layers, see the traceability table"),
         ("RAM (bytes)", lambda layer: layer.ram_nbytes, "the most of the arena in use while the layer runs"),

@@ -20,11 +20,11 @@ a { color: var(--link); }
 nav { display: flex; flex-wrap: wrap; gap: 0 1rem; }
 nav a { padding: 0.35rem 0; }
 code, .name, .mono { font-family: ui-monospace, monospace; font-size: 0.86em; }
-code, .name { overflow-wrap: anywhere; }
+code, .name, .mono { overflow-wrap: anywhere; }
 .soft { color: var(--soft); }
 .good { color: var(--good); }
 .bad { color: var(--bad); font-weight: 600; }
-.key { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: 0.6rem; margin: 0.8rem 0; }
+.key { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.2rem, 1fr)); gap: 0.6rem; margin: 0.8rem 0; }
 .key div { background: var(--panel); border: 1px solid var(--line); border-radius: 6px; padding: 0.5rem 0.7rem; }
 .key dt, .key dd { margin: 0; }
 .key dt { color: var(--soft); font-size: 0.85rem; }
@@ -46,7 +46,7 @@ th { font-weight: 600; white-space: nowrap; }
 .track { height: 0.9rem; margin-top: 0.25rem; }
 .fill { height: 100%; min-width: 1px; background: var(--bar); border-radius: 2px; }
 .bands { display: flex; flex-wrap: wrap; gap: 0.6rem 1.6rem; align-items: flex-start; overflow-x: auto; }
-.band { font: 12px system-ui, sans-serif; flex: none; }
+.band { font: 12px system-ui, sans-serif; flex: none; max-width: 100%; height: auto; }
 .box { fill: var(--panel); }
 .arena { display: block; width: 100%; min-width: 640px; }
 .arena .block:hover path, .arena .chosen path { stroke-width: 2; stroke: var(--ink); }
@@ -64,7 +64,7 @@ footer { margin-top: 2.5rem; padding-bottom: 2rem; font-size: 0.85rem; }
   nav, .pointed { display: none; }
   main, header, footer { max-width: none; padding: 0; }
   .scroll, .bands { overflow: visible; }
-  .band { max-width: 100%; max-height: 23cm; height: auto; break-inside: avoid; }
+  .band { min-width: 0 !important; max-width: 48%; max-height: 23cm; break-inside: avoid; }
   .arena { min-width: 0; }
   h2, h3 { break-after: avoid; }
   tr, .key div, figure { break-inside: avoid; }

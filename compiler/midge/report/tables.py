@@ -7,7 +7,6 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from rich import box
@@ -20,10 +19,9 @@ from midge.importers.qoperator import FORMS, MICROSOFT_ONLY
 from midge.ops.build import ONNX_OPS
 from midge.report.inspect import Inspection, NodeLine, PortLine
 from midge.report.summary import Report
-from midge.run.verify import Verification
 
 WIDTH = 120  # where the output is no terminal and nothing says how wide it is
-RIGHT = frozenset({"#", "count", "MACs", "weights", "bytes", "zero_point", "instructions under QEMU"})
+RIGHT = frozenset({"#", "count", "MACs", "weights", "bytes", "zero_point", "instructions under QEMU", "ticks"})
 SHORTENED = frozenset({"what"})
 
 
@@ -115,38 +113,6 @@ def print_report(console: Console, report: Report) -> None:
     console.print(grid)
     for warning in report.warnings:
         console.print(Text(f"warning: {printable(warning)}", "yellow"), soft_wrap=True)
-
-
-def print_verification(console: Console, found: Verification, layers: Sequence[dict[str, Any]]) -> None:
-    """What `midge verify` shows: every layer, exact up to the first that differs. `layers` are those of the manifest."""
-    columns = ["#", "layer", "operator", "bytes", "against the reference"]
-    if found.layer_instructions is not None:
-        columns.append("instructions under QEMU")
-    where = "the host" if found.on == "host" else f"{found.target}, emulated by QEMU"
-    rows = [list(line.values())[: len(columns)] for line in _checked(found, layers)]
-    console.print(make_table(f"{found.samples} samples on {where}", columns, rows))
-    console.print(Text(f"{found.layers} layers, {found.bytes_compared:,} bytes compared: " + ("all equal" if found.exact else "not equal")))
-    if found.instructions is not None:
-        console.print(Text(f"one run: {found.instructions:,} instructions under QEMU, {found.stack_bytes or 0:,} bytes of stack"))
-
-
-def verification_dict(found: Verification, layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The same in plain types, for JSON."""
-    facts = {key: getattr(found, key) for key in ("on", "target", "samples", "bytes_compared", "exact", "changed", "stack_bytes")}
-    difference = None if found.difference is None else asdict(found.difference)
-    return {**facts, "instructions_under_qemu": found.instructions, "difference": difference, "layers": _checked(found, layers)}
-
-
-def _checked(found: Verification, layers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A line for each layer: "exact", "differs", or "not compared" behind the first difference."""
-    counts, lines = found.layer_instructions or {}, []
-    for layer in layers:
-        index = int(layer["index"])
-        first = len(layers) if found.difference is None else found.difference.layer
-        state = "exact" if index < first else "differs" if index == first else "not compared"
-        facts = {key: layer[key] for key in ("index", "name", "kind", "nbytes")}
-        lines.append({**facts, "state": state, "instructions_under_qemu": counts.get(index)})
-    return lines
 
 
 def operator_rows() -> list[tuple[str, str, str, str]]:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does the emitted C compute what the model says? Builds a written library, runs it on the host or an emulated core, and compares every byte
-of every layer with the numpy reference of the Graph it came from."""
+"""Does the emitted C compute what the model says? Builds a written library and runs it on the host or an emulated core, or runs it on a board that holds
+it, and compares every byte of every layer with the numpy reference of the Graph it came from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +20,10 @@ from midge.run.firmware import RunResult
 from midge.run.host import run_host
 from midge.run.qemu import run_qemu
 from midge.run.reference import run_reference
+from midge.run.serial import BoardResult, run_serial
+from midge.toolchain import Sizes
 
-PLACES = ("host", "qemu")
+PLACES = ("host", "qemu", "serial:PORT[:BAUD]")
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,17 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was run, what was compared, and the first difference if there is one."""
+    """What was run, what was compared, and the first difference if there is one.
+
+    layers: how many were compared; 0 if only outputs were. layer_count: how many there are. instructions, layer_instructions: under QEMU. sizes: of the
+    library's objects as built for the emulated core. board: what a board on a serial line said and counted.
+    """
 
     on: str
     target: str
     samples: int
     layers: int
+    layer_count: int
     bytes_compared: int
     difference: Difference | None
     changed: tuple[str, ...]
@@ -59,58 +67,95 @@ class Verification:
     instructions: int | None = None
     layer_instructions: dict[int, int] | None = None
     stack_bytes: int | None = None
+    sizes: Sizes | None = None
+    board: BoardResult | None = None
 
     @property
     def exact(self) -> bool:
         return self.difference is None
 
 
-def verify(directory: Path, samples: Sequence[Sequence[Array]], *, on: str = "host", target: str | None = None, sanitize: bool = False) -> Verification:
+@dataclass(frozen=True)
+class _Runs:
+    """The run to compare, and what was counted in others."""
+
+    run: RunResult
+    where: str
+    counted: RunResult | None = None
+    profile: RunResult | None = None
+    board: BoardResult | None = None
+
+
+def verify(
+    directory: Path,
+    samples: Sequence[Sequence[Array]],
+    *,
+    on: str = "host",
+    target: str | None = None,
+    sanitize: bool = False,
+    layers: bool = True,
+    hertz: float | None = None,
+) -> Verification:
     """Run a written library on `samples` (each a list of input arrays in port types) and compare every layer and output.
 
-    `on`: "host" or "qemu". `target`: which core to emulate, by default the one the library was compiled for.
+    `on`: "host", "qemu", or "serial:PORT[:BAUD]" for a board that holds the library. `target`: which core to emulate, by default the one the library was
+    compiled for. layers: compare layers, not only outputs. hertz: send samples to a board at this rate, and compare outputs.
 
     Raises: UsageError for an unknown place, VerifyFailed if the code crashes or leaves its arena, ToolMissing without compiler or emulator.
     """
-    if on not in PLACES:
+    if on not in PLACES and not on.startswith("serial:"):
         raise UsageError(f"cannot verify on {on!r}; known: {', '.join(PLACES)}")
+    if hertz is not None and not on.startswith("serial:"):
+        raise UsageError(f"time on {on} is not a board's; samples at a fixed rate need --on serial:PORT")
     manifest = load_manifest(directory)
     graph = load_reference(directory)
-    core = target or str(manifest["target"])
+    layers = layers and hertz is None
     stacked = [np.stack([np.asarray(sample[i]).reshape(graph.type(name).shape) for sample in samples]) for i, name in enumerate(graph.inputs)]
-    if on == "host":
-        run, counted, profile = run_host(directory, stacked, trace=True, sanitize=sanitize), None, None
-    else:
-        run = run_qemu(directory, core, stacked, trace=True)
-        counted = run_qemu(directory, core, [array[:1] for array in stacked])
-        profile = run_qemu(directory, core, [array[:1] for array in stacked], profile=True)
-    compared, difference = _compare(graph, manifest["layers"], samples, run)
+    runs = _run(directory, manifest, on, target or str(manifest["target"]), stacked, sanitize, layers, hertz)
+    shown = manifest["layers"] if layers else []
+    compared, difference = _compare(graph, shown, samples, runs.run, len(manifest["layers"]))
     return Verification(
         on,
-        "host" if on == "host" else core,
+        runs.where,
         len(samples),
+        len(shown),
         len(manifest["layers"]),
         compared,
         difference,
         tuple(changed_files(directory)),
-        tuple(run.outputs),
-        counted.instructions if counted else None,
-        profile.layer_instructions if profile else None,
-        counted.stack_bytes if counted else None,
+        tuple(runs.run.outputs),
+        runs.counted.instructions if runs.counted else None,
+        runs.profile.layer_instructions if runs.profile else None,
+        runs.counted.stack_bytes if runs.counted else runs.board.stack_bytes if runs.board else None,
+        runs.counted.sizes if runs.counted else None,
+        runs.board,
     )
 
 
-def _compare(graph: Graph, layers: list[dict[str, object]], samples: Sequence[Sequence[Array]], run: RunResult) -> tuple[int, Difference | None]:
-    """(bytes compared, first difference by layer, then sample)."""
+def _run(directory: Path, manifest: dict[str, Any], on: str, core: str, stacked: Sequence[Array], sanitize: bool, layers: bool, hertz: float | None) -> _Runs:
+    """Run all samples where they are to run, and count there what can be counted."""
+    if on == "host":
+        return _Runs(run_host(directory, stacked, trace=layers, sanitize=sanitize), "host")
+    if on == "qemu":
+        first = [array[:1] for array in stacked]
+        run = run_qemu(directory, core, stacked, trace=layers)
+        return _Runs(run, core, run_qemu(directory, core, first), run_qemu(directory, core, first, profile=True) if layers else None)
+    board = run_serial(manifest, on, stacked, layers=layers, hertz=hertz)
+    return _Runs(board.run, core, board=board)
+
+
+def _compare(graph: Graph, layers: list[dict[str, Any]], samples: Sequence[Sequence[Array]], run: RunResult, end: int) -> tuple[int, Difference | None]:
+    """(bytes compared, first difference by layer, then sample). Outputs count as layer `end`."""
     compared, found = 0, []
-    assert run.layers is not None
     for number, sample in enumerate(samples):
         values = run_reference(graph, dict(zip(graph.inputs, sample, strict=True)))
         for layer in layers:
-            index = int(str(layer["index"]))
+            index = int(layer["index"])
             expected = np.ascontiguousarray(values[str(layer["buffer"])]).reshape(-1)
+            if run.layers is None or (number, index) not in run.layers:
+                raise VerifyFailed(f"layer {index} '{layer['name']}', sample {number}: nothing of it came back, so it was not compared")
             got = np.frombuffer(run.layers[(number, index)], np.uint8)
-            if layer["planar"]:
+            if layer["planar"] and got.nbytes == expected.nbytes:
                 _, width, channels = graph.type(str(layer["buffer"])).hwc
                 got = np.ascontiguousarray(got.reshape(-1, width * channels)[:, planar_order(width, channels)]).reshape(-1)
             compared += expected.nbytes
@@ -121,7 +166,7 @@ def _compare(graph: Graph, layers: list[dict[str, object]], samples: Sequence[Se
         for index, name in enumerate(graph.outputs):
             expected = np.ascontiguousarray(values[name]).reshape(-1)
             compared += expected.nbytes
-            difference = _difference(number, len(layers), name, "output", expected, run.outputs[index][number].reshape(-1))
+            difference = _difference(number, end, name, "output", expected, run.outputs[index][number].reshape(-1))
             if difference is not None:
                 found.append(difference)
     return compared, min(found, key=lambda d: (d.layer, d.sample), default=None)

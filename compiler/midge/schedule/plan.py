@@ -2,7 +2,8 @@
 """How many rows a step computes: from whole tensors, which need the most RAM, to single rows, which need the least.
 
 A grain is the rows of a step. Kernels that compute several rows at once cost nothing more by rows, if the grain is what they take; the
-natural plan uses those grains. The least plan uses single rows, then coarsens whatever does not raise its arena. A plan between them has the largest grains
+natural plan uses those grains. The least plan uses single rows, or two of kernels that take as long for one, then coarsens whatever does not raise its
+arena. Only a budget that this does not fit in has single rows everywhere. A plan between them has the largest grains
 that a budget allows. Layers at the end of a network are small: as many of them as may run at once do.
 """
 
@@ -76,6 +77,8 @@ def choose(planner: Planner) -> Plan:
         return whole
     least = planner.least()
     if wish.ram is not None and least.arena > wish.ram:
+        least = planner.least(single=True)
+    if wish.ram is not None and least.arena > wish.ram:
         raise UsageError(f"--ram {wish.ram}: the least that was found is {least.arena} bytes (no schedule needs less than {least.solution.bound})")
     return least if wish.least else planner.coarsened(least, wish.ram or least.arena)
 
@@ -108,9 +111,9 @@ class Planner:
         """Rows as kernels take them, layers at the end at once."""
         return self.with_tail(self.plan([natural_grain(call) for call in self.calls]))
 
-    def least(self) -> Plan:
-        """Single rows, and what may be coarser in the same arena."""
-        plan = self.plan([1] * len(self.calls))
+    def least(self, single: bool = False) -> Plan:
+        """The fewest rows that kernels should take, or `single` ones, and what may be coarser in the same arena."""
+        plan = self.plan([1 if single else call.least for call in self.calls])
         return self.coarsened(plan, plan.arena)
 
     def coarsened(self, plan: Plan, budget: int) -> Plan:

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `midge verify` found, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from midge.report.tables import make_table
+from midge.run.serial import RealTime
+from midge.run.verify import Verification
+
+
+def print_verification(console: Console, found: Verification, layers: Sequence[dict[str, Any]]) -> None:
+    """Every layer, exact up to the first that differs, and what was counted. `layers` are those of the manifest."""
+    columns = ["#", "layer", "operator", "bytes", "against the reference"]
+    extra = _counts(found)[0]
+    if extra:
+        columns.append(extra.replace("_", " ").replace("qemu", "QEMU"))
+    rows = [list(line.values())[: len(columns)] for line in _checked(found, layers)]
+    console.print(make_table(f"{found.samples} samples on {_where(found)}", columns, rows))
+    for line in _summary(found):
+        console.print(Text(line), soft_wrap=True)
+
+
+def _where(found: Verification) -> str:
+    if found.board is not None:
+        return f"the board at {found.on.removeprefix('serial:')}"
+    return "the host" if found.on == "host" else f"{found.target}, emulated by QEMU"
+
+
+def _summary(found: Verification) -> list[str]:
+    what = f"{found.layers} layers" if found.layers else f"outputs only, none of {found.layer_count} layers"
+    lines = [f"{what}, {found.bytes_compared:,} bytes compared: " + ("all equal" if found.exact else "not equal")]
+    if found.instructions is not None:
+        lines.append(f"one run: {found.instructions:,} instructions under QEMU, {found.stack_bytes or 0:,} bytes of stack")
+    if found.sizes is not None:
+        lines.append(
+            f"objects of the library: {found.sizes.text:,} bytes of code, {found.sizes.rodata:,} constants, {found.sizes.data:,} data, {found.sizes.bss:,} bss"
+        )
+    board = found.board
+    if board is not None:
+        if board.ticks is not None:
+            clock = f" at {board.hello.tick_hz:,} Hz" if board.hello.tick_hz else ""
+            lines.append(f"one run: {board.ticks:,} ticks{clock}" + ("" if board.stack_bytes is None else f", {board.stack_bytes:,} bytes of stack"))
+        if board.real_time is not None:
+            lines += _real_time(board.real_time)
+        traffic = board.traffic
+        lines.append(
+            f"{traffic.requests:,} requests, {traffic.resent:,} sent again, {traffic.damaged:,} damaged answers, {traffic.restarts:,} resets of the board"
+        )
+    return lines
+
+
+def _real_time(timing: RealTime) -> list[str]:
+    latency = [1000 * value for value in timing.latency]
+    load = "not counted by the board" if timing.load is None else f"{timing.load:.1%} of a period"
+    return [
+        f"{len(latency)} samples at {timing.hertz:g} Hz: {timing.missed} deadlines missed; computing {load}, with the line {timing.line_load:.1%}",
+        f"latency {min(latency):.2f} to {max(latency):.2f} ms, mean {sum(latency) / len(latency):.2f} ms, jitter {1000 * timing.jitter:.2f} ms, "
+        f"begun up to {1000 * max(timing.late):.2f} ms late",
+    ]
+
+
+def verification_dict(found: Verification, layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The same in plain types, for JSON."""
+    facts = {key: getattr(found, key) for key in ("on", "target", "samples", "bytes_compared", "exact", "changed", "stack_bytes")}
+    difference = None if found.difference is None else asdict(found.difference)
+    sizes = None if found.sizes is None else asdict(found.sizes)
+    lines = _checked(found, layers)
+    body = {**facts, "instructions_under_qemu": found.instructions, "sizes": sizes, "difference": difference, "layers": lines}
+    if found.board is not None:
+        body["board"] = {"ticks": found.board.ticks, "hello": asdict(found.board.hello), "line": asdict(found.board.traffic)}
+        timing = found.board.real_time
+        if timing is not None:
+            numbers = {key: getattr(timing, key) for key in ("hertz", "missed", "jitter", "load", "line_load")}
+            body["real_time"] = {**numbers, "latency": list(timing.latency), "late": list(timing.late)}
+    return body
+
+
+def _counts(found: Verification) -> tuple[str, dict[int, int]]:
+    """(what was counted for each layer, the counts)."""
+    if found.board is not None:
+        return ("ticks", found.board.layer_ticks) if found.board.layer_ticks is not None else ("", {})
+    return ("instructions_under_qemu", found.layer_instructions) if found.layer_instructions is not None else ("", {})
+
+
+def _checked(found: Verification, layers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A line for each layer: "exact", "differs", or "not compared": behind the first difference, or if only outputs were compared."""
+    name, counts = _counts(found)
+    lines = []
+    for layer in layers:
+        index = int(layer["index"])
+        first = 0 if not found.layers else found.layer_count if found.difference is None else found.difference.layer
+        state = "exact" if index < first else "differs" if found.layers and index == first else "not compared"
+        facts = {key: layer[key] for key in ("index", "name", "kind", "nbytes")}
+        lines.append({**facts, "state": state, name or "instructions_under_qemu": counts.get(index)})
+    return lines
