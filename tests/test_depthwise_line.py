@@ -15,9 +15,16 @@ from support import assert_kernels_match, needs_arm, op_graph, program_of, s8
 from midge.ir import DType, Quant, TensorType
 from midge.microkernels.depthwise_line import MOST_TAPS, PAIRS
 from midge.microkernels.line_block import POOL, block, products, weight_names
+from midge.microkernels.line_column import OUTPUTS, Op, allocate, operations, shortest
+from midge.microkernels.line_column import POOL as COLUMN_POOL
+from midge.lower import Choice, lower
 from midge.ops.conv import Conv2D
+from midge.run.interpreter import Interpreter
+from midge.run.reference import run_reference
+from midge.schedule.plan import Planner, Wish, adopt
+from midge.targets import get_target
 
-LINE = "midge_depthwise_line_dsp_s8"
+LINE, COLUMN = "midge_depthwise_line_dsp_s8", "midge_depthwise_column_dsp_s8"
 
 
 def line(rng: np.random.Generator, taps: int, outputs: int, channels: int, numerics: str, **more: int | bool) -> Case:
@@ -60,7 +67,10 @@ def any_line(rng: np.random.Generator, numerics: str) -> Case:
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["onnx", "tflite"]))
 def test_lines_equal_reference(seed, numerics):
     graph, feeds = any_line(np.random.default_rng(seed), numerics)
-    assert symbols(graph) == [LINE]
+    op = graph.nodes[0].op
+    assert isinstance(op, Conv2D)
+    lies = graph.type("in0").hwc[1] > 1 or op.dilations[0] > 1
+    assert symbols(graph) == [LINE if lies else COLUMN]
     assert_kernels_match(graph, feeds, "cortex-m4")
 
 
@@ -72,9 +82,14 @@ def test_assembly_equals_twin(numerics, target, tmp_path):
     cases = [any_line(rng, numerics) for _ in range(20)]
     for taps in (*range(2, 20), 23, 24, 25, 31, 32):
         outputs, stride = 4 + taps % 9, 1 + taps % 5 // 4
-        cases.append(line(rng, taps, outputs, 4 + taps % 3, numerics, stride=stride, zero_point=(-128, 3)[taps % 2], even=bool(taps % 3), before=taps % 4 // 3))
-    assert_assembly_matches(cases, target, "balanced", tmp_path, LINE)
-    used = {symbol.removesuffix("_tflite") for graph, _ in cases for symbol in program_of(graph, target).routines}
+        more = {"stride": stride, "zero_point": (-128, 3)[taps % 2], "even": bool(taps % 3), "before": taps % 4 // 3}
+        cases += [line(rng, taps, outputs, 4 + taps % 3, numerics, **more, across=across) for across in (False, True)]
+    assert_assembly_matches(cases, target, "balanced", tmp_path, LINE, COLUMN)
+    found = {symbol.removesuffix("_tflite") for graph, _ in cases for symbol in program_of(graph, target).routines}
+    columns, used = ({symbol for symbol in found if symbol.startswith(f"midge_depthwise_{kind}")} for kind in ("column", "line"))
+    assert {len(re.findall(r"_\d+", symbol)) for symbol in columns} >= {1, 2, 3, 4}  # the stride, and none to three shifts
+    assert any("_c" in symbol for symbol in columns)
+    assert any("_r_" in symbol for symbol in columns) == (numerics == "tflite")
     assert any(symbol.endswith("_any") for symbol in used)
     assert any(len(symbol.split("_")) == 10 for symbol in used)  # three shifts
     assert "0" in {symbol.split("_")[5] for symbol in used}  # a pitch that is no immediate
@@ -106,11 +121,44 @@ def test_blocks_take_each_tap_once(taps, stride, outputs):
     assert sum(text.startswith("sml") for text in lines) == len(products(taps, stride, outputs))
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("taps", range(2, MOST_TAPS + 1))
+def test_columns_keep_each_value_until_it_is_taken(taps, stride):
+    """Instructions run on names instead of numbers: what a register holds is what was meant to be read, and strip and stream move on."""
+    text, accs = shortest(taps, stride)
+    assert len(set(accs)) == OUTPUTS
+    ops = operations(taps, stride, True, True)
+    registers = allocate(ops) or allocate(ops := operations(taps, stride, False, False))
+    held: dict[str, str] = {}
+    for op in ops:
+        assert all(held[registers[name]] == name for name in op.takes if name not in op.makes or name in held.values()), op
+        held |= {registers[name]: name for name in op.makes}
+    assert set(registers.values()) <= set(COLUMN_POOL)
+    assert sum("smla" in line for line in text) == len(products(taps, stride, OUTPUTS))
+    assert sum("[r0], #" in line for line in text) == 1
+
+
+def test_too_few_registers_are_noticed():
+    assert allocate([Op("ldr r{0}", tuple(f"v{i}" for i in range(len(COLUMN_POOL) + 1)))]) == {}
+
+
 def test_strips_are_small():
     rng = np.random.default_rng(0)
     for taps in range(2, 26, 3):
-        graph, _ = line(rng, taps, 50, 4, "onnx")
-        assert program_of(graph, "cortex-m4").calls[0].scratch_nbytes <= 16 * PAIRS + 4 * (taps + 3)
+        along, column = (program_of(line(rng, taps, 50, 4, "onnx", across=across)[0], "cortex-m4").calls[0] for across in (True, False))
+        assert along.scratch_nbytes <= 16 * PAIRS + 4 * (taps + 3)
+        assert column.scratch_nbytes <= 16 * (taps // 2 + 2)
+
+
+def test_columns_are_told_each_row_once():
+    """A step of any number of rows, wherever they lie, has the pointers that its outputs share."""
+    graph, feeds = line(np.random.default_rng(1), 5, 11, 8, "tflite", before=2, after=1)
+    expected = run_reference(graph, feeds)["out"].reshape(-1)
+    for grain in (1, 2, 3, 4, 7):
+        planner = Planner(lower(graph, get_target("cortex-m4"), "net", "0" * 64, Choice()), Wish())
+        adopt(planner.program, planner.plan([grain]))
+        assert {step.count for step in planner.program.steps} == {grain, 11 % grain or grain}
+        np.testing.assert_array_equal(Interpreter(planner.program).run([feeds["in0"]])[0].reshape(-1), expected)
 
 
 def test_layers_that_are_not_served_say_why():
@@ -123,5 +171,5 @@ def test_layers_that_are_not_served_say_why():
         (line(rng, 5, 8, 3, "onnx")[0], "fewer than four channels"),
     ):
         call = program_of(graph, "cortex-m4").calls[0]
-        assert call.kernel.symbol != LINE
-        assert any(text.startswith("depthwise_line_dsp_s8: ") and reason in text for text in call.refused), (reason, call.refused)
+        assert call.kernel.symbol not in (LINE, COLUMN)
+        assert any(text.startswith(("depthwise_line_dsp_s8: ", "depthwise_column_dsp_s8: ")) and reason in text for text in call.refused), (reason, call.refused)

@@ -27,6 +27,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("schedule",),
     ("codegen", "package", "run", "report"),
     ("api",),
+    ("front", "reload"),
     ("cli",),
 )
 """Modules and folders of midge; each may import what stands before it, or beside it as long as that makes no circle."""

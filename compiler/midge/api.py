@@ -87,15 +87,15 @@ class Library:
         converted = [_to_port(np.asarray(array), port) for array, port in zip(given, ports, strict=True)]
         return [array for array, _ in converted], any(real for _, real in converted)
 
-    def write(self, directory: str | Path, packages: Sequence[str] = ()) -> Path:
+    def write(self, directory: str | Path, packages: Sequence[str] = (), more: Mapping[str, str] | None = None) -> Path:
         """Write the C library, its manifest and the reference that verify uses. An emitted directory is replaced as a whole.
 
-        `packages`: names in midge.package.FORMATS; each adds a build system's files and an example.
+        `packages`: names in midge.package.FORMATS; each adds a build system's files and an example. `more`: other files (relative path -> text) that belong to it.
 
         Raises: UsageError if the directory holds something else, or for an unknown package.
         """
         emitted = emit(self.program)
-        extra = reference_files(self.graph) | package_files(self.program, emitted, packages)
+        extra = reference_files(self.graph) | package_files(self.program, emitted, packages) | dict(more or {})
         return write_library(self.program, Path(directory), extra, emitted)
 
     def report(self) -> Report:

@@ -13,7 +13,7 @@ from midge import __version__
 from midge.cli_common import CALIBRATION, COMPILE, JSON, SHAPES, Commands, only_given, print_json, progress_bar, with_options, write_file
 from midge.cli_package import PACKAGE, lint_flags, package_lines
 from midge.cli_plan import plan
-from midge.cli_report import report
+from midge.cli_report import report, report_of
 from midge.cli_verify import verify
 from midge.errors import ToolMissing
 from midge.targets import TARGETS, get_target
@@ -100,8 +100,9 @@ def quantize(model: str, output: str, as_json: bool, **options: Any) -> None:
 @click.option("-o", "--output", required=True, metavar="DIR", help="Folder to write the library to; one that midge wrote is replaced.")
 @click.option("--target", type=click.Choice(list(TARGETS)), default="cortex-m4", show_default=True, help="What to compile for; `midge targets` has the list.")
 @click.option("--name", help="Name of the library and prefix of its C symbols; by default that of the model's file.")
+@click.option("--report", "with_report", is_flag=True, help="Measure it and write report.html and report.json into the folder; see `midge report`.")
 @with_options(PACKAGE, *CALIBRATION, *COMPILE, *SHAPES, JSON)
-def compile(model: str, output: str, target: str, packages: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def compile(model: str, output: str, target: str, packages: tuple[str, ...], with_report: bool, as_json: bool, **options: Any) -> None:
     """Compile MODEL to a C library.
 
     \b
@@ -118,6 +119,8 @@ def compile(model: str, output: str, target: str, packages: tuple[str, ...], as_
     with progress_bar("calibrating", show=not as_json) as progress:
         library = api.compile(model, target=target, **only_given(options), progress=progress)
     library.write(output, packages)
+    if with_report:
+        library.write(output, packages, report_of(library, Path(output), model, None, only_given(options))[1])
     report, build, calling = library.report(), build_command(output, get_target(target)), call_lines(library.program)
     if as_json:
         print_json({"output": output, "header": f"src/{report.name}.h", "build": build, "call": list(calling), "packages": list(packages), **report.as_dict()})

@@ -112,7 +112,10 @@ def lower_conv(ctx: Lowering, node: Node, layer: ConvLayer, sources: list[Operan
     whole = replace(layer, in_planar=ctx.buffer(node.inputs[0]).planar)
     layer = conv_clamp.saturated(ctx, whole)
     variants = conv_depthwise.PLANAR_ROWS if layer.in_planar else KERNELS
-    variant = ctx.choose(variants, layer, shape_of(layer.params, layer.out.hwc[0] if not layer.flat else 1))
+    shape = shape_of(layer.params, layer.out.hwc[0] if not layer.flat else 1)
+    variant = ctx.choose(variants, layer, shape)
+    if conv_planar.would_rather(ctx, node, layer, variant.kernel):
+        variant = ctx.choose(tuple(other for other in KERNELS if other is not variant), layer, shape)
     clamped = whole is not layer and bool(variant.kernel.features)
     layer = conv_planar.arranged(ctx, node, layer if clamped else whole, variant.kernel)
     if layer.by_rows:

@@ -29,6 +29,12 @@ def arranged(ctx: Lowering, node: Node, layer: ConvLayer, kernel: Kernel) -> Con
     return layer
 
 
+def would_rather(ctx: Lowering, node: Node, layer: ConvLayer, kernel: Kernel) -> bool:
+    """Whether the readers want planar rows, another kernel for pairs of pixels writes them, and `kernel` does not: then they save more than it does."""
+    pairs = kernel == conv_dsp.POINTWISE and not conv_dsp.writes_planar(kernel, layer) and not ctx.prefer
+    return pairs and ctx.choices.get(ctx.layer) is None and all_want_planar(ctx, node, layer)
+
+
 def all_want_planar(ctx: Lowering, node: Node, layer: ConvLayer) -> bool:
     """Whether the output has readers, all of them depthwise layers that planar rows serve."""
     value, variants = node.outputs[0], conv_depthwise.PLANAR_ROWS

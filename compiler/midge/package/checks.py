@@ -24,6 +24,11 @@ Rule = Callable[[Files], list[str]]
 
 _NAMED = re.compile(r"(?<![\w$%*>}-])((?:[\w.-]+/)*[\w.-]+\.(?:c|h|ld|rs|pdsc|md|yml|in))(?![\w*])")
 _PREFIX = re.compile(r"\$\{(?:CMAKE_CURRENT_SOURCE_DIR|\w+_board)\}/|-T")
+_PDSC = ("vendor", "name", "description", "url", "releases/release", "components/component")
+_CSOLUTION = {
+    ".csolution.yml": ("solution.target-types.*.type", "solution.projects.*.project"),
+    ".cproject.yml": ("project.groups.*.files.*.file", "project.components.*.component"),
+}
 _SEMVER = re.compile(r"\d+\.\d+\.\d+(?:[-+][\w.+-]+)?\Z")
 _CATEGORIES = {
     "Display", "Communication", "Signal Input/Output", "Sensors", "Device Control", "Timing", "Data Storage", "Data Processing", "Other",
@@ -154,7 +159,7 @@ def pdsc(files: Files) -> list[str]:
         root = ElementTree.fromstring(files[paths[0]])
     except ElementTree.ParseError as error:
         return [f"{paths[0]}: {error}"]
-    problems = [f"{paths[0]}: has no {tag}" for tag in ("vendor", "name", "description", "url", "releases/release", "components/component") if root.find(tag) is None]
+    problems = [f"{paths[0]}: has no {tag}" for tag in _PDSC if root.find(tag) is None]
     if f"{root.findtext('vendor')}.{root.findtext('name')}.pdsc" != paths[0]:
         problems.append(f"{paths[0]}: is not named after vendor and name")
     problems += [f"{paths[0]}: release '{r.get('version')}' is no version" for r in root.iter("release") if not _SEMVER.match(r.get("version", ""))]
@@ -195,11 +200,8 @@ def library_json(files: Files) -> list[str]:
 
 def _csolution(files: Files) -> list[str]:
     """The csolution and its project, whose names carry that of the library."""
-    found = [path for path in files if path.endswith((".csolution.yml", ".cproject.yml"))]
-    rules: list[Rule] = [names_exist(path) for path in found]
-    for path in found:
-        keys = ("solution.target-types.*.type", "solution.projects.*.project") if "csolution" in path else ("project.groups.*.files.*.file", "project.components.*.component")
-        rules.append(yaml_has(path, *keys))
+    found = {path: keys for path in files for ending, keys in _CSOLUTION.items() if path.endswith(ending)}
+    rules = [rule for path, keys in found.items() for rule in (names_exist(path), yaml_has(path, *keys))]
     return [problem for rule in rules for problem in rule(files)] + ([] if len(found) == 2 else ["a csolution and a cproject are wanted"])
 
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from midge.ir import DType
-from midge.package.outline import SLASH, Outline
+from midge.package.outline import SLASH, Outline, scaled
 from midge.program import Port
 
 MAIN = "examples/main.c"
@@ -12,17 +14,37 @@ SHOWN = 32
 """How many elements of an output the example prints."""
 
 
+@dataclass(frozen=True)
+class Printer:
+    """The statements that print an output: before its elements, for an element ({} is the expression), after them."""
+
+    head: str
+    whole: tuple[str, ...]
+    real: tuple[str, ...]
+    end: str
+
+
+_PRINTF = Printer('printf("output {}:");', ('printf(" %ld", (long){});',), ('printf(" %g", (double){});',), 'printf("\\n");')
+_SERIAL = Printer(
+    'Serial.print("output {}:");',
+    ("Serial.print(' ');", "Serial.print((long){});"),
+    ("Serial.print(' ');", "Serial.print({});"),
+    "Serial.println();",
+)
+
+
 def main_files(outline: Outline) -> dict[str, str]:
     """examples/main.c."""
+    shown = _prints(outline, _PRINTF, "  ") or "  /* It has no outputs. */"
     blocks = [
         SLASH + outline.fill("/* Runs <<name>> once on an input of zeros and prints what comes out. */"),
         "#include <stdint.h>\n#include <stdio.h>",
         f'#include "{outline.name}.h"',
         _ALIGNED,
-        _arena(outline),
-        *_buffers(outline),
+        outline.fill("static ALIGNED(<<NAME>>_ARENA_ALIGN) int8_t arena[<<NAME>>_ARENA_BYTES];"),
+        *_row(outline),
         _infer(outline),
-        outline.fill(_REPORT, shown="\n".join(_print(outline, i, port) for i, port in enumerate(outline.program.outputs)) or "  /* It has no outputs. */"),
+        outline.fill(_REPORT, shown=shown),
         _ENTRY,
     ]
     return {MAIN: "\n\n".join(blocks) + "\n"}
@@ -30,84 +52,63 @@ def main_files(outline: Outline) -> dict[str, str]:
 
 def sketch(outline: Outline) -> str:
     """The Arduino sketch: the same in C++, printed by Serial."""
-    printed = "\n".join(_print(outline, i, port, 'Serial.print("{}");', "Serial.print({}); Serial.print(' ');", "Serial.println();") for i, port in _outputs(outline))
     blocks = [
         SLASH + outline.fill("/* Runs <<name>> every second on an input of zeros and prints what comes out. */"),
         f"#include <{outline.name}.h>",
-        _arena(outline).replace("ALIGNED(", "__attribute__((aligned(").replace("ALIGN)", "ALIGN)))"),
-        *_buffers(outline),
+        outline.fill("static __attribute__((aligned(<<NAME>>_ARENA_ALIGN))) int8_t arena[<<NAME>>_ARENA_BYTES];"),
+        *_row(outline),
         _infer(outline),
         "void setup() {\n  Serial.begin(115200);\n}",
-        f"void loop() {{\n  int error = infer();\n  if (error != 0) {{\n    Serial.print(\"error \");\n    Serial.println(error);\n  }} else {{\n{_indent(printed)}\n  }}\n  delay(1000);\n}}",
+        outline.fill(_LOOP, shown=_prints(outline, _SERIAL, "    ")),
     ]
     return "\n\n".join(blocks) + "\n"
 
 
-def _outputs(outline: Outline) -> list[tuple[int, Port]]:
-    return list(enumerate(outline.program.outputs))
-
-
-def _indent(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.split("\n"))
-
-
-def _arena(outline: Outline) -> str:
-    return outline.fill("static ALIGNED(<<NAME>>_ARENA_ALIGN) int8_t arena[<<NAME>>_ARENA_BYTES];")
-
-
-def _buffers(outline: Outline) -> list[str]:
+def _row(outline: Outline) -> list[str]:
     """What a streamed run needs beside the arena: one row of input."""
     if not outline.streams:
         return []
-    element = outline.program.inputs[0].type.dtype.c
-    return [outline.fill("/* One row of input, as a camera or microphone delivers it. */\nstatic <<element>> row[<<NAME>>_INPUT_0_ROW_BYTES / sizeof(<<element>>)];", element=element)]
+    return [outline.fill(_ROW, element=outline.program.inputs[0].type.dtype.c)]
 
 
 def _infer(outline: Outline) -> str:
     """One inference on zeros, in the way the library offers."""
-    head = "/* One inference; 0 or an error code of the library. */\nstatic int infer(void) {\n"
+    inputs = list(enumerate(outline.program.inputs))
     if outline.streams:
-        return head + outline.fill(_STREAMED, zero=_zero(outline, 0), NAME_0=f"{outline.name.upper()}_INPUT_0", fill=_fill("row", f"{outline.name.upper()}_INPUT_0_ROW_BYTES", _zero(outline, 0)))
-    lines = []
-    for i, port in enumerate(outline.program.inputs):
-        lines.append(f"  {port.type.dtype.c} *input_{i} = {outline.name}_input_{i}(arena);")
-        lines.append(_fill(f"input_{i}", f"{outline.name.upper()}_INPUT_{i}_BYTES", _zero(outline, i)))
-    run = _STEPPED if outline.stepwise else "  return <<name>>_run(arena);\n}"
-    return head + "\n".join([*lines, outline.fill(run)])
+        body = outline.fill(_STREAMED, fill=_fill("row", outline.fill("<<NAME>>_INPUT_0_ROW_BYTES"), _zero(outline, *inputs[0])))
+    else:
+        lines = []
+        for i, port in inputs:
+            lines.append(f"  {port.type.dtype.c} *input_{i} = {outline.name}_input_{i}(arena);")
+            lines.append(_fill(f"input_{i}", f"{outline.name.upper()}_INPUT_{i}_BYTES", _zero(outline, i, port)))
+        body = "\n".join([*lines, outline.fill(_STEPPED if outline.stepwise else "  return <<name>>_run(arena);")])
+    return f"/* One inference; 0 or an error code of the library. */\nstatic int infer(void) {{\n{body}\n}}"
 
 
 def _fill(array: str, nbytes: str, value: str) -> str:
     return f"  for (unsigned i = 0; i < {nbytes} / sizeof {array}[0]; ++i) {{\n    {array}[i] = {value};\n  }}"
 
 
-def _zero(outline: Outline, index: int) -> str:
+def _zero(outline: Outline, index: int, port: Port) -> str:
     """The integer that stands for the number 0."""
-    kind = outline.program.inputs[index].type
-    has = kind.quant is not None and kind.quant.axis is None
-    return f"{outline.name.upper()}_INPUT_{index}_ZERO_POINT" if has else "0"
+    return f"{outline.name.upper()}_INPUT_{index}_ZERO_POINT" if scaled(port) else "0"
 
 
-def _print(
-    outline: Outline, index: int, port: Port, head: str = 'printf("{}");', each: str = 'printf(" <<format>>", ({})<<cast>>);', end: str = 'printf("\\n");'
-) -> str:
-    kind, stem = port.type.dtype, f"{outline.name.upper()}_OUTPUT_{index}"
-    count = f"{stem}_BYTES / sizeof output_{index}[0]"
-    element = f"output_{index}[i]"
-    if "<<format>>" in each:
-        form, cast = ("%g", "double") if kind is DType.F32 else ("%ld", "long")
-        shown = f'printf(" {form}", ({cast}){element});'
-    else:
-        shown = each.format(f"(long){element}" if kind is not DType.F32 else element)
-    return "\n".join(
-        [
-            f"  const {kind.c} *output_{index} = {outline.name}_output_{index}(arena);",
-            f"  {head.format(f'output {index}:')}",
-            f"  for (unsigned i = 0; i < {count} && i < {SHOWN}; ++i) {{",
-            f"    {shown}",
-            "  }",
-            f"  {end}",
+def _prints(outline: Outline, printer: Printer, indent: str) -> str:
+    """Statements that print every output."""
+    lines = []
+    for i, port in enumerate(outline.program.outputs):
+        count = f"{outline.name.upper()}_OUTPUT_{i}_BYTES / sizeof output_{i}[0]"
+        each = printer.real if port.type.dtype is DType.F32 else printer.whole
+        lines += [
+            f"const {port.type.dtype.c} *output_{i} = {outline.name}_output_{i}(arena);",
+            printer.head.format(i),
+            f"for (unsigned i = 0; i < {count} && i < {SHOWN}; ++i) {{",
+            *(f"  {text.format(f'output_{i}[i]')}" for text in each),
+            "}",
+            printer.end,
         ]
-    )
+    return "\n".join(indent + line for line in lines)
 
 
 _ALIGNED = """\
@@ -117,22 +118,24 @@ _ALIGNED = """\
 #define ALIGNED(n) _Alignas(n)
 #endif"""
 
+_ROW = """\
+/* One row of input, as a camera or microphone delivers it. */
+static <<element>> row[<<NAME>>_INPUT_0_ROW_BYTES / sizeof(<<element>>)];"""
+
 _STREAMED = """\
   int wanted = <<name>>_begin(arena);
 <<fill>>
   while (wanted > 0) {
     wanted = <<name>>_push_rows(arena, row, 1);
   }
-  return wanted < 0 ? wanted : <<name>>_finish(arena);
-}"""
+  return wanted < 0 ? wanted : <<name>>_finish(arena);"""
 
 _STEPPED = """\
   int left = <<name>>_begin(arena);
   while (left > 0) {
     left = <<name>>_step(arena, 1); /* other work of the loop goes here */
   }
-  return left;
-}"""
+  return left;"""
 
 _REPORT = """\
 static int report(void) {
@@ -153,3 +156,15 @@ void app_main(void) { (void)report(); }
 #else
 int main(void) { return report(); }
 #endif"""
+
+_LOOP = """\
+void loop() {
+  int error = infer();
+  if (error != 0) {
+    Serial.print("error ");
+    Serial.println(error);
+  } else {
+<<shown>>
+  }
+  delay(1000);
+}"""

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from midge.codegen.header import streams
 from midge.errors import IRError
-from midge.program import Program
+from midge.program import Port, Program
 from midge.targets import BOARDS, Board, Target, get_target
 
 VERSION = "1.0.0"
@@ -109,6 +109,11 @@ class Outline:
     def source_list(self, form: str) -> str:
         """Every source, one on a line, each put into `form` in place of {}."""
         return "\n".join(form.format(f"src/{name}") for name in self.sources)
+
+
+def scaled(port: Port) -> bool:
+    """Whether a port's header has a scale and a zero point."""
+    return port.type.quant is not None and port.type.quant.axis is None
 
 
 def merge(parts: Iterable[dict[str, str]]) -> dict[str, str]:

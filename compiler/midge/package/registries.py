@@ -87,10 +87,10 @@ endif()
 
 _KCONFIG = """\
 config MIDGE_<<NAME>>
-	bool "Neural network <<name>>"
-	help
-	  Builds the neural network <<name>>, <<weights>> bytes of weights.
-	  The application gives it an arena of <<arena>> bytes.
+\tbool "Neural network <<name>>"
+\thelp
+\t  Builds the neural network <<name>>, <<weights>> bytes of weights.
+\t  The application gives it an arena of <<arena>> bytes.
 """
 
 _WEST = """\

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from midge.codegen.names import c_float
 from midge.ir import DType
-from midge.package.outline import Outline
+from midge.package.outline import Outline, scaled
 from midge.program import Port
 
 _TYPES = {DType.F32: "f32", DType.S8: "i8", DType.U8: "u8", DType.S16: "i16", DType.S32: "i32", DType.S64: "i64", DType.BOOL: "u8"}
@@ -55,24 +56,22 @@ def _wrapper(outline: Outline) -> str:
     if outline.streams:
         row = outline.program.buffer(outline.program.inputs[0].buffer).row_nbytes // outline.program.inputs[0].type.dtype.nbytes
         constants.append(f"/// Elements of one row of input.\npub const INPUT_ROW: usize = {row};")
-    return outline.fill(
-        _LIB, constants="\n".join(constants), imports="\n".join(f"    {line}" for line in imports), methods="\n".join(methods).rstrip("\n")
-    )
+    return outline.fill(_LIB, constants="\n".join(constants), imports="\n".join(f"    {line}" for line in imports), methods="\n".join(methods).rstrip("\n"))
 
 
 def _constants(stem: str, port: Port, count: int) -> str:
     kind = port.type
     lines = [f"pub const {stem}_LEN: usize = {count};", f"pub const {stem}_SHAPE: [usize; {len(kind.shape)}] = {list(kind.shape)};"]
-    if kind.quant is not None and kind.quant.axis is None:
-        scale = str(np.float32(kind.quant.s))
-        lines += [f"pub const {stem}_SCALE: f32 = {scale if '.' in scale or 'e' in scale else scale + '.0'};", f"pub const {stem}_ZERO_POINT: i32 = {kind.quant.z};"]
+    if scaled(port):
+        scale = c_float(kind.q.s).removesuffix("f")
+        lines += [f"pub const {stem}_SCALE: f32 = {scale};", f"pub const {stem}_ZERO_POINT: i32 = {kind.q.z};"]
     return "\n".join(lines)
 
 
 def _example(outline: Outline) -> str:
     fills, prints = [], []
     for kind, _, port, name in _ports(outline):
-        zero = f"model::{name.upper()}_ZERO_POINT as {_TYPES[port.type.dtype]}" if port.type.quant is not None and port.type.quant.axis is None else "Default::default()"
+        zero = f"model::{name.upper()}_ZERO_POINT as {_TYPES[port.type.dtype]}" if scaled(port) else "Default::default()"
         if kind == "output":
             prints.append(f'    println!("{name}: {{:?}}", net.{name}());')
         elif not outline.streams:

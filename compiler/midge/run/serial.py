@@ -84,7 +84,7 @@ def run_serial(
         if hertz is not None:
             return _in_real_time(board, samples, hertz)
         traced = [board.again(lambda feeds=feeds, n=n: board.trace(feeds, n) if layers else board.plain(feeds, n)) for n, feeds in enumerate(samples)]  # type: ignore[misc]
-        done, outputs = board.again(lambda: board.plain(samples[0], 0)) if layers else traced[0][:2]
+        done, outputs, _ = board.again(lambda: board.plain(samples[0], 0)) if layers else traced[0]
         if outputs != traced[0][1]:
             raise VerifyFailed(f"{model.name} on {place}: sample 0 gave different outputs when it was run again; the board computes something else each time")
         counted = board.again(lambda: board.profile(samples[0])) if board.hello.counts and layers else None
