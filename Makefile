@@ -22,7 +22,8 @@ demo: $(VENV)/demo ## compile the example network for a Cortex-M4 and run it on 
 test: $(VENV)/test arm-or-warn ## run the tests, except the slow ones
 	@$(PYTEST) -m "not slow"
 
-test-all: $(VENV)/test arm-or-warn ## run all tests
+test-all: $(VENV)/packers arm-or-warn ## run all tests
+	@.ci/tools chromium || echo "The test that opens a report in a browser is skipped." >&2
 	@$(PYTEST)
 
 check: $(VENV)/check ## style, types and directions of imports
@@ -48,7 +49,7 @@ clean: ## remove everything made here, the virtual environment included
 
 # Tests that need the cross compiler or the emulator skip themselves without it.
 arm-or-warn:
-	@.ci/tools arm clang || echo "Tests that need these programs are skipped." >&2
+	@.ci/tools arm clang builders || echo "Tests that need these programs are skipped." >&2
 
 # The files below record what was installed when.
 $(VENV)/made:
@@ -74,6 +75,11 @@ $(VENV)/demo: $(VENV)/midge
 
 $(VENV)/test: $(VENV)/demo
 	@$(PIP) --no-build-isolation --editable ".[test]"
+	@touch $@
+
+# Tools that packages are packed with; without them the tests that pack skip themselves.
+$(VENV)/packers: $(VENV)/test
+	@$(PIP) --no-build-isolation --editable ".[packers]" || echo "Tests that need platformio, idf-component-manager and west are skipped." >&2
 	@touch $@
 
 $(VENV)/check: $(VENV)/midge

@@ -16,26 +16,33 @@ static inline int8_t dense_requantize(int32_t acc2, const int32_t *constants, in
   return (int8_t)midge_clamp(value >> constants[2], -128, 127);
 }
 
+/* Pair k of the taps: unpacked already, or from bytes. */
+static inline int32_t dense_pair(const int32_t *acts, const int8_t *bytes, int32_t k) {
+  uint32_t word = bytes != NULL ? midge_load32(bytes + k / 2 * 4) : 0;
+  return bytes == NULL ? acts[k] : (int32_t)(k % 2 != 0 ? midge_sxtb16_odd(word) : midge_sxtb16(word));
+}
+
 /* Accumulators of channels c and c + 1, doubled, from lanes that hold both weights. */
-static inline void dense_p8(int32_t acc[2], const int32_t *acts, const int32_t *stream, int32_t depth) {
+static inline void dense_p8(int32_t acc[2], const int32_t *acts, const int8_t *bytes, const int32_t *stream, int32_t depth) {
   int32_t both = acc[1];
-  for (int32_t k = 0; k < depth; k += 2, ++acts, stream += 2) {
-    acc[0] = midge_smlad(*acts, (int32_t)midge_sxtb16((uint32_t)*stream), acc[0]);
-    both = midge_smlad(*acts, *stream, both);
+  for (int32_t k = 0; k < depth / 2; ++k, stream += 2) {
+    int32_t act = dense_pair(acts, bytes, k);
+    acc[0] = midge_smlad(act, (int32_t)midge_sxtb16((uint32_t)*stream), acc[0]);
+    both = midge_smlad(act, *stream, both);
   }
   acc[1] = (int32_t)((uint32_t)both - (uint32_t)acc[0]) >> 7;
   acc[0] = (int32_t)((uint32_t)acc[0] << 1);
 }
 
-static inline void dense(const int32_t *acts, const int32_t *stream, int8_t *out, int packed, int rounding) {
+static inline void dense(const int32_t *acts, const int8_t *bytes, const int32_t *stream, int8_t *out, int packed, int rounding) {
   const int32_t *end = stream + 2 + stream[0] / 4;
   int32_t depth = stream[1], weights = packed ? depth : 2 * depth;
   for (stream += 2; stream != end; stream += weights + 16, out += 4) {
     int32_t acc[4] = {stream[0], stream[1], stream[2], stream[3]};
     const int32_t *requantize = stream + 4 + weights;
     if (packed) {
-      dense_p8(acc, acts, stream + 4, depth);
-      dense_p8(acc + 2, acts, stream + 5, depth);
+      dense_p8(acc, acts, bytes, stream + 4, depth);
+      dense_p8(acc + 2, acts, bytes, stream + 5, depth);
     }
     for (int32_t c = 0; c < 4; ++c, requantize += 3) {
       for (int32_t k = 0; !packed && k < depth / 2; ++k) {
@@ -46,13 +53,17 @@ static inline void dense(const int32_t *acts, const int32_t *stream, int8_t *out
   }
 }
 
-void midge_dense_p8_s8(const int32_t *acts, const int32_t *stream, int8_t *out) { dense(acts, stream, out, 1, MIDGE_ROUND_ONCE); }
+void midge_dense_p8_s8(const int32_t *acts, const int32_t *stream, int8_t *out) { dense(acts, NULL, stream, out, 1, MIDGE_ROUND_ONCE); }
 
-void midge_dense_p8_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t *out) { dense(acts, stream, out, 1, MIDGE_ROUND_TWICE); }
+void midge_dense_p8_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t *out) { dense(acts, NULL, stream, out, 1, MIDGE_ROUND_TWICE); }
 
-void midge_dense_i16_s8(const int32_t *acts, const int32_t *stream, int8_t *out) { dense(acts, stream, out, 0, MIDGE_ROUND_ONCE); }
+void midge_dense_i16_s8(const int32_t *acts, const int32_t *stream, int8_t *out) { dense(acts, NULL, stream, out, 0, MIDGE_ROUND_ONCE); }
 
-void midge_dense_i16_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t *out) { dense(acts, stream, out, 0, MIDGE_ROUND_TWICE); }
+void midge_dense_i16_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t *out) { dense(acts, NULL, stream, out, 0, MIDGE_ROUND_TWICE); }
+
+void midge_dense_bytes_s8(const int8_t *in, const int32_t *stream, int8_t *out) { dense(NULL, in, stream, out, 1, MIDGE_ROUND_ONCE); }
+
+void midge_dense_bytes_s8_tflite(const int8_t *in, const int32_t *stream, int8_t *out) { dense(NULL, in, stream, out, 1, MIDGE_ROUND_TWICE); }
 
 /* Bytes into acts, in fours; returns their end. */
 static inline int32_t *dense_unpack(int32_t *acts, const int8_t *from, int32_t nbytes) {
@@ -93,6 +104,19 @@ void midge_dense_dsp_s8(const midge_conv2d_params *params, const int8_t *const *
     } else {
       constants->dense(acts, constants->stream, spare);
       memcpy(out_rows[row], spare, (size_t)channels);
+    }
+  }
+}
+
+void midge_dense_bytes_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_dense_bytes_constants *constants,
+                              int8_t *const *out_rows, unsigned rows, void *scratch) {
+  int32_t channels = params->out_channels;
+  for (unsigned row = 0; row < rows; ++row) {
+    if (channels % 4 == 0) {
+      constants->dense(in_rows[row], constants->stream, out_rows[row]);
+    } else {
+      constants->dense(in_rows[row], constants->stream, scratch);
+      memcpy(out_rows[row], scratch, (size_t)channels);
     }
   }
 }

@@ -27,10 +27,26 @@ typedef struct {
   midge_dense *dense;
 } midge_dense_dsp_constants;
 
+/* The same of p8 streams and taps as they come, which need no room beside the tensors; depth is a multiple of four. */
+typedef void midge_dense_bytes(const int8_t *in, const int32_t *stream, int8_t *out);
+
+void midge_dense_bytes_s8(const int8_t *in, const int32_t *stream, int8_t *out);
+void midge_dense_bytes_s8_tflite(const int8_t *in, const int32_t *stream, int8_t *out);
+
+typedef struct {
+  const int32_t *stream;
+  midge_dense_bytes *dense;
+} midge_dense_bytes_constants;
+
 /* Of each row of input the first kernel_width * in_channels bytes, kernel_height rows, give the first pixel of the row of output; groups is 1.
  * scratch: 4-byte aligned, 2 * depth bytes, where depth is kernel_height * kernel_width * in_channels rounded up to 4; depth more if
  * kernel_width * in_channels is no multiple of 4; out_channels rounded up to 4 more if it is none. */
 void midge_dense_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_dense_dsp_constants *constants, int8_t *const *out_rows,
                         unsigned rows, void *scratch);
+
+/* As midge_dense_dsp_s8, for a kernel_height of 1 and kernel_width * in_channels a multiple of four.
+ * scratch: out_channels rounded up to 4 if it is no multiple of four, else none. */
+void midge_dense_bytes_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_dense_bytes_constants *constants,
+                              int8_t *const *out_rows, unsigned rows, void *scratch);
 
 #endif

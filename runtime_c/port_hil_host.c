@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The verification server as a program of a hosted system: the serial line is its standard input and output. */
+#define _POSIX_C_SOURCE 200809L /* clock_gettime */
 #include <time.h>
 #include <unistd.h>
 

@@ -270,3 +270,28 @@ def test_a_step_outside_is_refused() -> None:
     program.steps.append(Step(0, 6, 1))
     with pytest.raises(IRError):
         certify(program)
+
+
+@pytest.mark.parametrize("memory", ["dtcm:1K@fast,sram:8K", "dtcm:300@fast,sram:8K", "tcm:64K@fast+weights,sram:64K", "itcm:200@fast,dtcm:400@fast,sram:8K"])
+@pytest.mark.parametrize("way", ["natural", "layers", "streamed"])
+def test_several_memories(way: str, memory: str, tmp_path: Path) -> None:
+    """What is in fast memory fits there, the arena shrinks by it, and every byte stays."""
+    calibration = np.random.default_rng(1).normal(size=(8, 3, 12, 7)).astype(np.float32)
+    library = midge.compile(chain(), target="cortex-m4", name="chain", calibration=calibration, memory=memory, **WAYS[way])
+    program, alone = library.program, compiled(way).program
+    assert all(used.nbytes <= used.capacity for used in program.memories) and program.memories
+    assert program.arena_nbytes <= alone.arena_nbytes - (200 if "1K" in memory or "64K" in memory else 0)
+    samples = random_samples(library.graph, 2)
+    run = run_host(library.write(tmp_path / "lib"), [np.stack([np.asarray(sample[0]) for sample in samples])], sanitize=True)
+    for number, values in enumerate(expected(library.graph, samples)):
+        assert run.outputs[0][number].tobytes() == values[library.graph.outputs[0]].tobytes()
+        np.testing.assert_array_equal(np.asarray(library.run(*samples[number])).reshape(-1), values[library.graph.outputs[0]].reshape(-1))
+    text = (tmp_path / "lib" / "src" / "chain.c").read_text()
+    for used in program.memories:
+        assert not used.nbytes or f"CHAIN_{used.name.upper()}_SECTION CHAIN_ALIGN4 static int8_t chain_{used.name}[" in text
+
+
+@pytest.mark.parametrize("memory", ["dtcm", "dtcm:64K@fast", "a:1K,a:1K", "DTCM:1K", "dtcm:1Q,sram:2K", "dtcm:64K@fast,sram:10"])
+def test_memories_that_cannot_be_are_refused(memory: str) -> None:
+    with pytest.raises(UsageError, match="--memory"):
+        midge.compile(chain(), calibration=np.zeros((1, 3, 12, 7), np.float32), memory=memory)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,6 +70,56 @@ def test_objectives_differ_in_what_they_spend():
     assert wide.kernel.features
     assert not any("stores more bytes" in reason for reason in wide.refused)
     assert any("needs" in reason for reason in taken(graph, Choice(), "cortex-m3").refused)
+
+
+def weighted(op, shape, kernel, out, weights, reader=None):
+    """A convolution and a depthwise layer behind it, of zero points 0, so that no bias depends on the weights."""
+    channels = shape[-1] // op.groups
+    kind = TensorType(DType.S8, (out, *kernel, channels), Quant.of(np.linspace(0.004, 0.01, out), 0, 0))
+    bias = np.zeros(out, np.int32)
+    x = s8(shape, 0.05, 0)
+    y = op.infer([x, kind])[0].with_quant(DType.S8, Quant.of(0.1, 0))
+    graph = op_graph(op, [x, (kind, weights(kind.shape)), (TensorType(DType.S32, bias.shape), bias)], y)
+    if reader:
+        then = weighted(reader, y.shape, (3, 3), out, weights)
+        graph.values |= {f"then_{name}": replace(value, name=f"then_{name}") for name, value in then.values.items()}
+        node = then.nodes[0]
+        graph.nodes.append(replace(node, name="then", inputs=["out0", "then_in1", "then_in2"], outputs=["then_out0"]))
+        graph.outputs = ["then_out0"]
+    return graph
+
+
+GEOMETRIES = {
+    "window": (Conv2D(pads=(1, 1, 1, 1)), (1, 8, 8, 12), (3, 3), 16),
+    "pointwise": (Conv2D(), (1, 8, 8, 32), (1, 1), 16),
+    "pointwise of eight": (Conv2D(), (1, 8, 8, 8), (1, 1), 16),
+    "dense": (Conv2D(), (1, 1, 1, 64), (1, 1), 12),
+    "strip": (Conv2D(pads=(1, 1, 1, 1), groups=12), (1, 8, 8, 12), (3, 3), 12),
+    "direct": (Conv2D(pads=(2, 2, 2, 2), groups=12), (1, 8, 8, 12), (5, 5), 12),
+    "line": (Conv2D(pads=(0, 3, 0, 3), groups=8), (1, 1, 40, 8), (1, 7), 8),
+    "column": (Conv2D(groups=8), (1, 30, 1, 8), (7, 1), 8),
+}
+
+
+@pytest.mark.parametrize("name", [*GEOMETRIES, "planar"])
+def test_balanced_stores_no_more_bytes_than_weights(name):
+    """Of what is stored, only as many bytes depend on the weights as there are weights."""
+    rng, found = np.random.default_rng(0), []
+    top = 5 if name == "window" else 30
+
+    def weights(shape):
+        return (rng.integers(1, top, shape) * rng.choice([-1, 1], shape)).astype(np.int8)
+
+    for _ in range(10):
+        reader = Conv2D(pads=(1, 1, 1, 1), groups=16)
+        graph = weighted(*GEOMETRIES["pointwise" if name == "planar" else name], weights, reader=reader if name == "planar" else None)
+        program = lower(graph, get_target("cortex-m4"), "net", "0" * 64, Choice("balanced"))
+        assert all(call.kernel.features for call in program.calls)
+        assert any(call.kernel.symbol == "midge_depthwise_planar_s8" for call in program.calls) == (name == "planar")
+        found.append(np.concatenate([np.frombuffer(constant.data.tobytes(), np.uint8) for constant in program.constants.values()]))
+    count = sum(value.data.size for value in graph.values.values() if value.data is not None and value.type.dtype is DType.S8)
+    dependent = int((np.ptp(np.stack(found), axis=0) > 0).sum())
+    assert count * 0.95 < dependent <= count
 
 
 def test_no_room_for_scratch_leaves_the_portable_kernel():

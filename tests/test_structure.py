@@ -26,8 +26,9 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("select", "lower"),
     ("schedule",),
     ("codegen", "package", "run", "report"),
+    ("budget",),
     ("api",),
-    ("front", "reload"),
+    ("front", "link", "reload"),
     ("cli",),
 )
 """Modules and folders of midge; each may import what stands before it, or beside it as long as that makes no circle."""

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from midge.budget import Attempt, within
 from midge.codegen.c import emit
 from midge.codegen.names import c_identifier
 from midge.codegen.reference import reference_files
@@ -40,7 +41,7 @@ from midge.ptq import quantize_model as quantize
 from midge.report.summary import Report, summarize
 from midge.run.interpreter import Interpreter
 from midge.run.tune import tune as measure
-from midge.schedule import Wish, place, spare
+from midge.schedule import Wish, parse_memories, place, spare
 from midge.schedule.plan import Progress as PlanProgress
 from midge.targets import Target, get_target
 from midge.text import print_graph
@@ -90,7 +91,7 @@ class Library:
     def write(self, directory: str | Path, packages: Sequence[str] = (), more: Mapping[str, str] | None = None) -> Path:
         """Write the C library, its manifest and the reference that verify uses. An emitted directory is replaced as a whole.
 
-        `packages`: names in midge.package.FORMATS; each adds a build system's files and an example. `more`: other files (relative path -> text) that belong to it.
+        `packages`: names in midge.package.FORMATS; each adds a build system's files and an example. `more`: other files that belong to it, by path.
 
         Raises: UsageError if the directory holds something else, or for an unknown package.
         """
@@ -156,9 +157,11 @@ def compile(
     optimize: str = "balanced",
     ram: int | None = None,
     flash: int | None = None,
+    cycles: int | None = None,
     schedule: str = "rows",
     stream_input: bool = False,
     stepwise: bool = False,
+    memory: str = "",
     costs: str | Path | None = None,
     require_fast: bool = False,
     keep_dead_channels: bool = False,
@@ -171,9 +174,10 @@ def compile(
     optimize: "balanced" takes the fastest kernels that store no more bytes of weights than the model has, "speed" any, "size" the portable ones; each with
     all the RAM saved that costs no time. "ram" takes the kernels of "balanced" and the least RAM.
     ram: the arena has at most so many bytes, at the cost of time where needed. flash: at most so many bytes of code and constants; the fewest
-    instructions within them are chosen. costs: a table made by `midge tune`.
-    schedule: "rows" computes rows of several layers in turn where that saves RAM, "layers" one layer after the other.
+    instructions within them are chosen. cycles: a run takes at most so many by estimate. What cannot be met fails with ways out (see midge.budget).
+    schedule: "rows" computes rows of several layers in turn where that saves RAM, "layers" one layer after the other. costs: a table of `midge tune`.
     stream_input: rows of the input are pushed into a run, which never holds all of them. stepwise: a run may be done in parts.
+    memory: what there is, such as "dtcm:64K@fast,sram:256K": rows and scratch that are touched most often go to the fast ones, as arrays of the library.
     require_fast: refuse to compile if a layer is left to a portable kernel although the target has features for a faster one.
     keep_dead_channels: compute channels, too, that no output can depend on; they are left out otherwise, without changing any output.
     io: "quantized" ports take the integers of the network, "model" ports the element types the model declares.
@@ -187,11 +191,15 @@ def compile(
     machine, table = get_target(target), load_costs(target, None if costs is None else Path(costs))
     graph, digest, dead = prepared(model, name, io, keep_dead_channels, **options)
     choice = Choice("balanced" if optimize == "ram" else optimize, table, flash, require_fast=require_fast, saved=dead.saved if dead else 0)
-    wish = Wish(optimize == "ram", ram, stream_input, stepwise, schedule == "rows")
-    program = placed(graph, machine, digest, choice, wish, plan_progress)
+    wish = Wish(optimize == "ram", ram, stream_input, stepwise, schedule == "rows", parse_memories(memory))
+    program = within(Attempt(graph, machine, digest, choice, wish, keep_dead_channels, cycles), _placed(plan_progress))
     program.optimize = optimize
     program.request = {**asdict(wish), "flash": flash, "saved": choice.saved, "own_costs": costs is not None}
     return Library(graph, program, dead)
+
+
+def _placed(progress: PlanProgress | None) -> Callable[[Attempt], Program]:
+    return lambda a: placed(a.graph, a.target, a.digest, a.choice, a.wish, progress)
 
 
 def prepared(model: Model, name: str | None, io: str, keep_dead_channels: bool, **options: Any) -> tuple[Graph, str, DeadChannels | None]:
@@ -214,8 +222,9 @@ def placed(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish
     try:
         return place(program, wish, progress)
     except UsageError:
+        if wish.ram is None:
+            raise
         portable = place(lower(graph, target, graph.name, digest, replace(choice, optimize="size", flash=None, require_fast=False)), replace(wish, least=True))
-        assert wish.ram is not None
         return place(lower(graph, target, graph.name, digest, replace(choice, room=spare(portable, wish.ram))), wish, progress)
 
 

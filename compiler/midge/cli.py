@@ -10,7 +10,10 @@ from typing import Any
 import click
 
 from midge import __version__
+from midge.cli_board import board
 from midge.cli_common import CALIBRATION, COMPILE, JSON, SHAPES, Commands, only_given, print_json, progress_bar, with_options, write_file
+from midge.cli_golden import GOLDEN, test_files
+from midge.cli_link import link
 from midge.cli_package import PACKAGE, lint_flags, package_lines
 from midge.cli_plan import plan
 from midge.cli_report import report, report_of
@@ -33,6 +36,7 @@ def main() -> None:
     """
 
 
+main.add_command(link)
 main.add_command(plan)
 main.add_command(report)
 main.add_command(lint_flags)
@@ -101,8 +105,19 @@ def quantize(model: str, output: str, as_json: bool, **options: Any) -> None:
 @click.option("--target", type=click.Choice(list(TARGETS)), default="cortex-m4", show_default=True, help="What to compile for; `midge targets` has the list.")
 @click.option("--name", help="Name of the library and prefix of its C symbols; by default that of the model's file.")
 @click.option("--report", "with_report", is_flag=True, help="Measure it and write report.html and report.json into the folder; see `midge report`.")
-@with_options(PACKAGE, *CALIBRATION, *COMPILE, *SHAPES, JSON)
-def compile(model: str, output: str, target: str, packages: tuple[str, ...], with_report: bool, as_json: bool, **options: Any) -> None:
+@with_options(PACKAGE, *GOLDEN, *CALIBRATION, *COMPILE, *SHAPES, JSON)
+def compile(
+    model: str,
+    output: str,
+    target: str,
+    packages: tuple[str, ...],
+    golden: bool,
+    test_data: str | None,
+    test_samples: int | None,
+    with_report: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Compile MODEL to a C library.
 
     \b
@@ -118,20 +133,23 @@ def compile(model: str, output: str, target: str, packages: tuple[str, ...], wit
     foreign_files(Path(output).resolve())  # refuse a folder of somebody else's before the work, not after
     with progress_bar("calibrating", show=not as_json) as progress:
         library = api.compile(model, target=target, **only_given(options), progress=progress)
-    library.write(output, packages)
+    more = test_files(library, golden, test_data, test_samples)
+    library.write(output, packages, more)
     if with_report:
-        library.write(output, packages, report_of(library, Path(output), model, None, only_given(options))[1])
+        library.write(output, packages, more | report_of(library, Path(output), model, None, only_given(options))[1])
     report, build, calling = library.report(), build_command(output, get_target(target)), call_lines(library.program)
     if as_json:
         print_json({"output": output, "header": f"src/{report.name}.h", "build": build, "call": list(calling), "packages": list(packages), **report.as_dict()})
         return
     print_report(make_console(), report)
-    more = ("", "packages:", "", *package_lines(packages, output)) if packages else ()
-    for text in ("", f"written to {output}; to call it:", "", *(f"    {line}" for line in calling), "", "to build it:", "", f"    {build}", *more):
+    notes = ("", "packages:", "", *package_lines(packages, output)) if packages else ()
+    notes += ("", "to test it on any target:", "", f"    make -C {output}/test check") if more else ()
+    for text in ("", f"written to {output}; to call it:", "", *(f"    {line}" for line in calling), "", "to build it:", "", f"    {build}", *notes):
         click.echo(text)
 
 
 main.add_command(verify)
+main.add_command(board)
 
 
 @main.command()

@@ -40,7 +40,8 @@ def package_lines(packages: tuple[str, ...], output: str) -> list[str]:
     return [f"    {name}: {output}/examples/{name}/README.md ({FORMATS[name].proof})" for name in packages]
 
 
-@click.command("lint-flags", context_settings={"ignore_unknown_options": True})
+# No -h: it would be found inside flags such as -mthumb.
+@click.command("lint-flags", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED, required=True)
 @click.option("--target", type=click.Choice(list(TARGETS)), default="cortex-m4", show_default=True, help="What the library was compiled for.")
 @JSON

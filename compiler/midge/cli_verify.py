@@ -89,21 +89,42 @@ def verify(
         if given:
             option = "shape" if "shapes" in given else next(iter(given))
             raise UsageError(f"--{option}: '{model}' is compiled already; give the model itself, or leave the option out")
-        _verify(Path(model), request)
+        _verify_all(Path(model), request)
         return
     from midge import api
 
     with tempfile.TemporaryDirectory(prefix="midge-verify-") as folder, progress_bar("calibrating", show=not as_json) as progress:
         library = api.compile(model, target=target or "cortex-m4", **given, progress=progress)
         library.write(Path(folder) / "library")
-        _verify(Path(folder) / "library", request)
+        _verify_all(Path(folder) / "library", request)
 
 
-def _verify(directory: Path, request: _Request) -> None:
-    """Verify a written library and print what came of it.
+def _verify_all(directory: Path, request: _Request) -> None:
+    """Verify a written library, or each model of a linked image.
 
-    Raises: VerifyFailed naming the first layer that differs.
+    Raises: VerifyFailed naming the first layer that differs, UsageError for what needs one model.
     """
+    from midge.link import folders
+
+    with folders(directory) as parts:
+        if len(parts) > 1 and (request.data is not None or request.on.startswith("serial:")):
+            raise UsageError(
+                f"{'--data' if request.data is not None else '--on serial'}: '{directory}' is an image of several models; compile and verify the one"
+            )
+        found = {}
+        for part in parts:
+            if len(parts) > 1 and not request.as_json:
+                click.echo(f"model {part.name}:")
+            found[part.name] = _verify(part, request)
+    if request.as_json:
+        print_json({"models": {name: facts for name, (facts, _) in found.items()}} if len(found) > 1 else next(iter(found.values()))[0])
+    wrong = [f"{name}: {text}" if len(found) > 1 else text for name, (_, text) in found.items() if text]
+    if wrong:
+        raise VerifyFailed("\n".join(wrong))
+
+
+def _verify(directory: Path, request: _Request) -> tuple[dict[str, Any], str]:
+    """Verify a written library and print what came of it, unless as JSON: (that, what is wrong)."""
     from midge.codegen.manifest import load_manifest
     from midge.codegen.reference import load_reference
     from midge.report.tables import make_console
@@ -116,11 +137,12 @@ def _verify(directory: Path, request: _Request) -> None:
     if request.real_time is not None and len(feeds) < request.samples:
         feeds = [feeds[i % len(feeds)] for i in range(request.samples)]
     found = verify_library(directory, feeds, on=request.on, target=request.target, sanitize=request.sanitize, layers=request.layers, hertz=request.real_time)
-    if request.as_json:
-        print_json(verification_dict(found, layers))
-    else:
+    if not request.as_json:
         print_verification(make_console(), found, layers)
     if found.changed:
         click.echo(f"warning: not as midge wrote them: {', '.join(found.changed)}", err=True)
-    if found.difference is not None:
-        raise VerifyFailed(f"{found.difference}; " + ("nothing before it differs" if found.layers else "use --layers to find the first layer that does"))
+    if found.difference is None:
+        return verification_dict(found, layers), ""
+    return verification_dict(found, layers), f"{found.difference}; " + (
+        "nothing before it differs" if found.layers else "use --layers to find the first layer that does"
+    )

@@ -78,8 +78,13 @@ def _lower(graph: Graph, target: Target, name: str, digest: str, choice: Choice,
 
 def offers(graph: Graph, target: Target) -> dict[int, tuple[tuple[str, ...], Shape]]:
     """For each layer with a choice of kernels: the names of the variants that serve it, and its shape in the table of costs."""
-    ctx = _lower(graph, target, "offers", "", Choice("speed"), {})
-    return {layer: (tuple(variant.name for variant in offered.accepted), offered.shape) for layer, offered in ctx.options.items()}
+    found: dict[int, tuple[tuple[str, ...], Shape]] = {}
+    for prefer in ("", "rows that are not planar"):
+        ctx = _lower(graph, target, "offers", "", Choice("speed", prefer=prefer), {})
+        for layer, offered in ctx.options.items():
+            known = found[layer][0] if layer in found else ()
+            found[layer] = (tuple(dict.fromkeys((*known, *(variant.name for variant in offered.accepted)))), offered.shape)
+    return found
 
 
 def _stored(variant: Variant, geometry: Any) -> int:

@@ -86,6 +86,7 @@ class Buffer:
     offsets: tuple[int, ...] = ()
     live: tuple[int, int] = (0, 0)
     planar: bool = False
+    memory: str = ""  # '' is the arena
 
     @property
     def nbytes(self) -> int:
@@ -119,6 +120,17 @@ def planar_order(width: int, channels: int) -> Array:
     x = np.arange(width)
     place = np.where(x < width // 4 * 4, (x & ~3) | (x & 1) << 1 | (x >> 1 & 1), x)
     return np.asarray((np.arange(channels)[None] * width + place[:, None]).reshape(-1))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A memory beside the arena, as an array of the library: its size, the bytes of it in use, whether it is fast and may take constants."""
+
+    name: str
+    capacity: int
+    fast: bool = False
+    weights: bool = False
+    nbytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -237,6 +249,9 @@ class Program:
     peak_step: int = -1  # at which the most bytes are alive
     state_offset: int = -1  # of what is kept between calls that each run a part; -1 if the library runs in one go
     steps: list[Step] = field(default_factory=list)
+    memories: list[Memory] = field(default_factory=list)
+    scratch_memory: str = ""
+    constant_memory: dict[str, str] = field(default_factory=dict)  # symbol -> memory, of constants that are not where the others are
     shared: str = ""  # prefix of kernels and constants where several Programs share them
     warnings: list[str] = field(default_factory=list)
     request: dict[str, int | bool | None] = field(default_factory=dict)  # what was asked of kernels and schedule, so that a folder can be compiled again

@@ -38,7 +38,7 @@ def reload(directory: Path, costs: Path | None = None) -> Library:
     listed = {entry["path"]: entry["sha256"] for entry in manifest["files"]}
     changed = [path for path, text in emit(program).items() if path != MANIFEST and listed.get(path) != digest(text.encode("utf-8"))]
     if changed:
-        raise UsageError(f"{directory}: compiled again, {', '.join(changed[:3])} comes out differently; it was written by another midge: compile the model again")
+        raise UsageError(f"{directory}: compiled again, {', '.join(changed[:3])} comes out differently: another midge wrote it; compile the model again")
     return Library(graph, program)
 
 

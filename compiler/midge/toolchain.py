@@ -210,3 +210,16 @@ def function_sizes(path: Path) -> dict[str, int]:
             return {}
         found = (symbol for symbol in table.iter_symbols() if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_info"]["bind"] == "STB_GLOBAL")
         return {symbol.name: int(symbol["st_size"]) for symbol in found}
+
+
+def function_aliases(path: Path) -> list[list[str]]:
+    """Names of functions of an ELF object that share an address, group by group: of those disassemblers show only one."""
+    with path.open("rb") as file:
+        table = ELFFile(file).get_section_by_name(".symtab")
+        if not isinstance(table, SymbolTableSection):
+            return []
+        places: dict[tuple[int, int], list[str]] = {}
+        for symbol in table.iter_symbols():
+            if symbol["st_info"]["type"] == "STT_FUNC" and isinstance(symbol["st_shndx"], int):
+                places.setdefault((symbol["st_shndx"], symbol["st_value"]), []).append(str(symbol.name))
+    return [names for names in places.values() if len(names) > 1]

@@ -50,8 +50,9 @@ def check_program(program: Program) -> None:
     check_identifier(program.name, "library name")
     if program.arena_align < 1 or program.arena_align & (program.arena_align - 1):
         raise IRError(f"arena_align {program.arena_align} is no power of two")
+    sizes = {"": program.arena_nbytes} | {memory.name: memory.nbytes for memory in program.memories}
     for buffer in program.buffers.values():
-        if len(buffer.offsets) != buffer.rows or min(buffer.offsets) < 0 or max(buffer.offsets) + buffer.row_nbytes > program.arena_nbytes:
+        if len(buffer.offsets) != buffer.rows or min(buffer.offsets) < 0 or max(buffer.offsets) + buffer.row_nbytes > sizes.get(buffer.memory, 0):
             raise IRError(f"buffer '{buffer.name}' at {buffer.offset}, {buffer.nbytes} bytes, is not placed in the arena of {program.arena_nbytes} bytes")
     for port in program.inputs + program.outputs:
         if port.type.nbytes > program.buffer(port.buffer).nbytes:
@@ -78,12 +79,24 @@ def main_source(program: Program, steps: list[Stage]) -> str:
         if wanted:
             text = helper.replace("NAME_", f"{prefix.upper()}_").replace("OFFSET", offset_type(program))
             blocks.append(re.sub(r"\bname(?=_)", name, text))
+    blocks += memories_source(program)
     blocks += places_source(program)
     stepped = stepped_calls(program)
     blocks += [stage_source(program, step, stepped) for step in steps]
     blocks += [_accessor(program, port, f"input_{i}", "") for i, port in enumerate(program.inputs) if not streams(program)]
     blocks += [_accessor(program, port, f"output_{i}", "const ") for i, port in enumerate(program.outputs)]
     return "\n\n".join([*blocks, *run_source(program)]) + "\n"
+
+
+def memories_source(program: Program) -> list[str]:
+    """The arrays of memories beside the arena."""
+    upper = program.name.upper()
+    return [
+        f"/* {memory.nbytes} bytes that are touched most often. */\n"
+        f"{upper}_{memory.name.upper()}_SECTION {program.prefix.upper()}_ALIGN4 static int8_t {program.name}_{memory.name}[{upper}_{memory.name.upper()}_BYTES];"
+        for memory in program.memories
+        if memory.nbytes
+    ]
 
 
 def _head(program: Program) -> list[str]:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 from midge.codegen.kernels import ARCHS, Field, Function, declare, rename, struct_fields
 from midge.codegen.names import wrapped_list
 from midge.codegen.weights import symbol
@@ -25,6 +27,11 @@ def offset_type(program: Program) -> str:
     return "uint16_t" if program.arena_nbytes <= 1 << 16 else "uint32_t"
 
 
+def base_of(program: Program, memory: str, arena: str = "arena") -> str:
+    """Where the offsets of a memory count from: the arena that the caller gave, or an array of the library."""
+    return f"{program.name}_{memory}" if memory else arena
+
+
 def places_of(program: Program, buffer: Buffer) -> str:
     """Name of the table of places of a buffer's rows."""
     return f"{program.name}_rows_{list(program.buffers).index(buffer.name)}"
@@ -39,7 +46,7 @@ class CallWriter:
         self.functions = [declare(call.kernel, wanted) for wanted in call.kernel.symbols(program.numerics)]
         self.main = self.functions[1] if call.kernel.contract is Contract.REDUCE else self.functions[0]
         at = next((step.scratch for step in program.steps if step.call == index), -1)
-        self.scratch = ("scratch" if stepped else place("arena", at)) if call.scratch_nbytes else "NULL"
+        self.scratch = ("scratch" if stepped else place(base_of(program, program.scratch_memory), at)) if call.scratch_nbytes else "NULL"
         self.output = program.buffer(call.output)
         self.check()
 
@@ -88,9 +95,9 @@ class CallWriter:
         return f"    .{field.name} = {symbol(self.program, constant.symbol)},"
 
     def unused(self) -> list[str]:
-        """Parameters of a stepped function that its body does not name."""
-        once = self.call.rows == 1 and self.call.kernel.contract is Contract.ROWS
-        return [f"  (void){name};" for name in (*(("first", "count") if once else ()), *(() if self.call.scratch_nbytes else ("scratch",)))]
+        """Statements for parameters that the body does not name."""
+        body = self.body()
+        return [f"  (void){name};" for name in (("arena", "first", "count", "scratch") if self.stepped else ("arena",)) if not re.search(rf"\b{name}\b", body)]
 
     def body(self) -> str:
         """The statements of this call."""
@@ -203,10 +210,10 @@ class CallWriter:
     def _output(self, loop: bool) -> str:
         row = self._row_number("y" if loop else "0")
         if self.call.kernel.contract is Contract.ROWS and not self.output.contiguous:
-            address = f"arena + {places_of(self.program, self.output)}[{row}]"
+            address = f"{base_of(self.program, self.output.memory)} + {places_of(self.program, self.output)}[{row}]"
         else:
             start = self.output.offset + self.call.first_row * self.call.row_nbytes
-            address = place("arena", start) + (f" + y * {self.call.row_nbytes}" if loop else "")
+            address = place(base_of(self.program, self.output.memory), start) + (f" + y * {self.call.row_nbytes}" if loop else "")
         return self._typed(address, self.main.out_element, "void *")
 
     @staticmethod
@@ -244,7 +251,7 @@ class CallWriter:
             buffer = self.program.buffer(operand.buffer)
             if not buffer.contiguous:
                 return self._placed(buffer, operand, row)
-            base = place("arena", buffer.offset + operand.offset)
+            base = place(base_of(self.program, buffer.memory), buffer.offset + operand.offset)
         if operand.pad_row is not None and pads(self.call, operand):
             pad = symbol(self.program, operand.pad_row)
             return f"{self.program.name}_row({base}, {row}, {operand.window.height}, {operand.row_nbytes}, {pad})"
@@ -254,10 +261,10 @@ class CallWriter:
 
     def _placed(self, buffer: Buffer, operand: Operand, row: str) -> str:
         """Address of a row of a buffer whose rows lie apart."""
-        places = places_of(self.program, buffer)
+        places, base = places_of(self.program, buffer), base_of(self.program, buffer.memory)
         if operand.pad_row is not None and pads(self.call, operand):
-            return f"{self.program.name}_placed_row(arena, {places}, {row}, {operand.window.height}, {symbol(self.program, operand.pad_row)})"
-        return self._typed(f"arena + {places}[{row}]", self.main.in_element, "const void *")
+            return f"{self.program.name}_placed_row({base}, {places}, {row}, {operand.window.height}, {symbol(self.program, operand.pad_row)})"
+        return self._typed(f"{base} + {places}[{row}]", self.main.in_element, "const void *")
 
 
 def row_index(operand: Operand, loop: bool, tap: bool) -> str:

@@ -28,6 +28,11 @@ def public_header(program: Program) -> str:
         "#include <stdint.h>",
         f"/* Activations, scratch, inputs and outputs; the library has no other memory. */\n#define {upper}_ARENA_BYTES {program.arena_nbytes}u\n"
         f"#define {upper}_ARENA_ALIGN {program.arena_align}u",
+        *(
+            f"/* Bytes of the library's own in {memory.name}; see {upper}_{memory.name.upper()}_SECTION. With them only one instance runs at a time. */\n"
+            f"#define {upper}_{memory.name.upper()}_BYTES {memory.nbytes}u"
+            for memory in program.memories
+        ),
         f"#define {upper}_MODEL_DIGEST {c_string(program.digest)}",
         f"#define {upper}_INPUT_COUNT {len(program.inputs)}u\n#define {upper}_OUTPUT_COUNT {len(program.outputs)}u",
         *(_port_macros(port, f"{upper}_INPUT_{i}") for i, port in enumerate(program.inputs)),
@@ -151,10 +156,18 @@ def internal_header(program: Program, runs: Sequence[Program] = ()) -> str:
     name, upper = program.name, program.name.upper()
     externs = "\n".join(f"extern {declaration(program, constant)};" for constant in program.constants.values())
     parts = [_magic(each) for each in runs or (program,) if each.state_offset >= 0]
+    parts += [_sections(each) for each in runs or (program,) if each.memories]
     blocks = [f"{LICENCE}\n#ifndef {upper}_INTERNAL_H\n#define {upper}_INTERNAL_H", "#include <stdint.h>", _MACROS.replace("NAME", upper), *parts]
     if externs:
         blocks.append(f"/* Constants, defined in {name}_weights.c. */\n{externs}")
     return "\n\n".join([*blocks, "#endif"]) + "\n"
+
+
+def _sections(program: Program) -> str:
+    """Where what lies in memories beside the arena goes."""
+    names = [f"{program.name}_{memory.name}{kind}".upper() for memory in program.memories for kind in ("", "_weights")]
+    macros = "\n".join(f"#ifndef {name}_SECTION\n#define {name}_SECTION\n#endif" for name in names)
+    return f'/* Memories beside the arena: its rows and scratch, and constants, for instance __attribute__((section(".dtcm"))). */\n{macros}'
 
 
 def _magic(program: Program) -> str:
@@ -188,4 +201,11 @@ _MACROS = """\
 #else
 #define NAME_ALIGN4
 #endif
+#endif
+
+/* Functions with tables of rows keep their frames to themselves, so that what a run calls does not lie on top of them. */
+#if defined(__GNUC__) || defined(__clang__)
+#define NAME_APART __attribute__((noinline))
+#else
+#define NAME_APART
 #endif"""

@@ -84,6 +84,7 @@ def _stem(program: Program, index: int) -> str:
 def stage_source(program: Program, stage: Stage, stepped: Mapping[int, int]) -> str:
     """The params and constants of a layer, and a function for each of its calls."""
     section = f"{program.prefix.upper()}_CODE_SECTION static void"
+    apart = f"{program.prefix.upper()}_CODE_SECTION {program.prefix.upper()}_APART static void"
     blocks, functions = [stage_comment(program, stage)], []
     for index in stage.calls:
         call = CallWriter(program, index, _stem(program, index), index in stepped)
@@ -92,7 +93,8 @@ def stage_source(program: Program, stage: Stage, stepped: Mapping[int, int]) -> 
             head = f"{section} {function_name(program, index)}(int8_t *arena, int32_t first, int32_t count, int8_t *scratch) {{"
             functions.append("\n".join([head, *call.unused(), call.body(), "}"]))
         else:
-            functions.append("\n".join([f"{section} {function_name(program, index)}(int8_t *arena) {{", call.body(), "}"]))
+            several = call.call.rows > 1 and sum(operand.window.taps for operand in call.call.inputs) > 1
+            functions.append("\n".join([f"{apart if several else section} {function_name(program, index)}(int8_t *arena) {{", *call.unused(), call.body(), "}"]))
     return "\n".join([*blocks, "\n\n".join(functions)])
 
 
@@ -114,6 +116,8 @@ def _whereabouts(program: Program, name: str) -> str:
     buffer = program.buffer(name)
     end = buffer.live[1]
     until = "after the run" if end >= len(program.steps) else f"layer {program.calls[program.steps[end].call].layer}" if end >= 0 else "the run starts"
+    if buffer.memory:
+        return f"{plain_text(name)} in {buffer.memory}"
     if buffer.contiguous:
         return f"{plain_text(name)} at {buffer.offset}, {buffer.nbytes} bytes, kept until {until}"
     low, high = min(buffer.offsets), max(buffer.offsets) + buffer.row_nbytes

@@ -55,6 +55,7 @@ def manifest_text(program: Program, files: Mapping[str, str]) -> str:
         "arena_align": program.arena_align,
         "lower_bound": program.lower_bound,
         "steps": len(program.steps),
+        "memories": [{"name": memory.name, "nbytes": memory.nbytes, "capacity": memory.capacity} for memory in program.memories],
         "peak": _peak(program),
         "runs": "stream" if any(step.call < 0 for step in program.steps) else "steps" if program.state_offset >= 0 else "whole",
         "weights_bytes": program.weight_nbytes,
@@ -76,7 +77,7 @@ def manifest_text(program: Program, files: Mapping[str, str]) -> str:
 def _buffer(buffer: Buffer) -> dict[str, Any]:
     """Where a buffer lies; the places of its rows where they lie apart. `live` counts steps."""
     places = {} if buffer.contiguous else {"rows": list(buffer.offsets)}
-    return {"name": buffer.name, "offset": buffer.offset, "nbytes": buffer.nbytes, "row_nbytes": buffer.row_nbytes, "live": list(buffer.live), **places}
+    return {"name": buffer.name, "memory": buffer.memory, "offset": buffer.offset, "nbytes": buffer.nbytes, "row_nbytes": buffer.row_nbytes, "live": list(buffer.live), **places}
 
 
 def _peak(program: Program) -> dict[str, Any]:

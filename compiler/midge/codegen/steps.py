@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from midge.codegen.calls import offset_type, place
+from midge.codegen.calls import base_of, offset_type, place
 from midge.codegen.layers import function_name, stepped_calls
 from midge.codegen.names import wrapped_list
 from midge.errors import IRError
@@ -61,7 +61,7 @@ def _table_steps(program: Program, stepped: dict[int, int]) -> list[Step]:
 
 def _one_step(program: Program, steps: list[Step]) -> str:
     name = program.name
-    scratch = f"base + {name}_scratch[i]" if any(step.scratch >= 0 for step in steps) else "NULL"
+    scratch = f"{base_of(program, program.scratch_memory, 'base')} + {name}_scratch[i]" if any(step.scratch >= 0 for step in steps) else "NULL"
     return f"{name}_functions[{name}_steps[i].function](base, {name}_steps[i].first, {name}_steps[i].count, {scratch});"
 
 
@@ -81,7 +81,7 @@ def _statements(program: Program, stepped: dict[int, int]) -> list[str]:
             lines += [
                 f"  MIDGE_HOOK_BEGIN({call.layer});",
                 f"  {function_name(program, step.call)}(base);",
-                f"  MIDGE_HOOK_END({call.layer}, 0, {place('base', buffer.offset)}, {buffer.nbytes if buffer.name == shown else 0});",
+                f"  MIDGE_HOOK_END({call.layer}, 0, {place(base_of(program, buffer.memory, 'base'), buffer.offset)}, {buffer.nbytes if buffer.name == shown else 0});",
             ]
     return lines
 

@@ -33,7 +33,9 @@ def weights_source(program: Program) -> str:
     blocks.append(f'#include "{program.name}_internal.h"')
     for constant in program.constants.values():
         align = f"{upper}_ALIGN4 " if constant.dtype.nbytes < 4 else ""
-        blocks.append(f"{upper}_WEIGHTS_SECTION {align}{declaration(program, constant)} = {{\n{wrapped_list(elements(constant), '    ')}\n}};")
+        where = program.constant_memory.get(constant.symbol, "")
+        section = f"{upper}_{where.upper()}_WEIGHTS_SECTION" if where else f"{upper}_WEIGHTS_SECTION"
+        blocks.append(f"{section} {align}{declaration(program, constant)} = {{\n{wrapped_list(elements(constant), '    ')}\n}};")
     return "\n\n".join(blocks) + "\n"
 
 

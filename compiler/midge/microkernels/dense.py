@@ -42,29 +42,31 @@ def dense_stream(gemm: Gemm, packed: bool) -> Array:
     return int32_words(np.concatenate([[4 * len(body), depth], body]))
 
 
-def dense_routine(depth: int, packed: bool, relu: bool, numerics: str) -> Routine:
-    """The routine for `depth` taps, shared by all depths that are whole numbers of its loop's body. `relu` as in gemm_routine."""
+def dense_routine(depth: int, packed: bool, relu: bool, numerics: str, in_place: bool = False) -> Routine:
+    """The routine for `depth` taps, shared by all depths that are whole numbers of its loop's body. `relu` as in gemm_routine. in_place: it reads taps as
+    they come instead of acts."""
     twice = numerics == "tflite"
     eights, half = divmod(depth, 8)
     body = max((u for u in range(1, UNROLLED + 1) if eights % u == 0), default=0) if eights else 0
     name = "_".join(str(n) for n in (8 * body, 4 if half else 0) if n)
-    symbol = f"midge_dense_{'p8' if packed else 'i16'}_{name}" + ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
-    twin = f"midge_dense_{'p8' if packed else 'i16'}_s8" + ("_tflite" if twice else "")
-    return Routine(symbol, twin, "dense_dsp", tuple(_lines(body, bool(half), packed, twice, twice and not relu)), STACK)
+    kind = "bytes" if in_place else "p8" if packed else "i16"
+    symbol = f"midge_dense_{kind}_{name}" + ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
+    twin = f"midge_dense_{kind}_s8" + ("_tflite" if twice else "")
+    return Routine(symbol, twin, "dense_dsp", tuple(_lines(body, bool(half), packed, twice, twice and not relu, in_place)), STACK)
 
 
-def _lines(body: int, half: bool, packed: bool, twice: bool, corrects: bool) -> list[str]:
+def _lines(body: int, half: bool, packed: bool, twice: bool, corrects: bool, in_place: bool) -> list[str]:
     """r0 acts, r1 stream, r2 out. Frame: end of the loop's acts, end of the stream, acts, out."""
     steps = _packed_steps if packed else _wide_steps
-    lines = ["push {r4-r11, lr}", "sub sp, #16", "ldrd r4, r5, [r1], #8", "add r4, r4, r1", "add r5, r0, r5, lsl #1"]
-    lines += ["sub r5, r5, #8"] if half else []
+    lines = ["push {r4-r11, lr}", "sub sp, #16", "ldrd r4, r5, [r1], #8", "add r4, r4, r1", f"add r5, r0, r5{'' if in_place else ', lsl #1'}"]
+    lines += [f"sub r5, r5, #{4 if in_place else 8}"] if half else []
     lines += ["strd r5, r4, [sp]", "strd r0, r2, [sp, #8]", "1:", "ldmia r1!, {r2-r5}"]
     if body:
         lines += ["2:"]
         for _ in range(body):
-            lines += ["ldmia r0!, {r6-r9}", *steps(("r6", "r7", "r8", "r9"))]
+            lines += [*_acts(("r6", "r7", "r8", "r9"), in_place), *steps(("r6", "r7", "r8", "r9"))]
         lines += ["ldr r6, [sp]", "cmp r0, r6", "bne.w 2b"]
-    lines += ["ldmia r0!, {r6, r7}", *steps(("r6", "r7"))] if half else []
+    lines += [*_acts(("r6", "r7"), in_place), *steps(("r6", "r7"))] if half else []
     if packed:
         lines += ["sub r3, r3, r2", "sub r5, r5, r4", "asr r3, r3, #7", "asr r5, r5, #7", "lsl r2, r2, #1", "lsl r4, r4, #1"]
     lines.append("ldrd r0, r12, [sp, #8]")
@@ -72,6 +74,14 @@ def _lines(body: int, half: bool, packed: bool, twice: bool, corrects: bool) -> 
         lines.append("ldmia r1!, {r6-r11}")
         lines += finish(acc0, 6, "r12", twice, corrects) + finish(acc1, 9, "r12", twice, corrects)
     return [*lines, "ldr r6, [sp, #4]", "str r12, [sp, #12]", "cmp r1, r6", "bne.w 1b", "add sp, #16", "pop {r4-r11, pc}"]
+
+
+def _acts(registers: tuple[str, ...], in_place: bool) -> list[str]:
+    """Pairs of taps 0, 2 and 1, 3 of each four."""
+    if not in_place:
+        return [f"ldmia r0!, {{{', '.join(registers)}}}"]
+    fours = list(zip(registers[0::2], registers[1::2], strict=True))
+    return [*(f"ldr {even}, [r0], #4" for even, _ in fours), *(line for even, odd in fours for line in (f"sxtb16 {odd}, {even}, ror #8", f"sxtb16 {even}, {even}"))]
 
 
 def _wide_steps(acts: tuple[str, ...]) -> list[str]:

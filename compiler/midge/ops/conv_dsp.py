@@ -21,6 +21,7 @@ BLOCK = 16  # rows of a pointwise layer that share a call, at most
 PAIRS = Kernel("midge_conv2d_dsp_s8", "conv2d_dsp", features=DSP)
 POINTWISE = Kernel("midge_pointwise_dsp_s8", "conv2d_dsp", features=DSP)
 PIXEL = Kernel("midge_dense_dsp_s8", "dense_dsp", features=DSP)
+BYTES = Kernel("midge_dense_bytes_dsp_s8", "dense_dsp", features=DSP)
 
 
 def gemm_of(layer: ConvLayer) -> Gemm:
@@ -48,6 +49,12 @@ def pack_pixel(layer: ConvLayer, packed: bool) -> dict[str, Packed]:
     """midge_dense_dsp_constants."""
     gemm = gemm_of(layer)
     return {"stream": dense_stream(gemm, packed), "dense": dense_routine(gemm.depth, packed, layer.out.q.z == -128, layer.numerics)}
+
+
+def pack_bytes(layer: ConvLayer) -> dict[str, Packed]:
+    """midge_dense_bytes_constants."""
+    gemm = gemm_of(layer)
+    return {"stream": dense_stream(gemm, True), "dense": dense_routine(gemm.depth, True, layer.out.q.z == -128, layer.numerics, in_place=True)}
 
 
 def pack_pointwise(layer: ConvLayer) -> dict[str, Packed]:
@@ -113,6 +120,14 @@ def refuses_pixel(layer: ConvLayer, packed: bool) -> str:
     return refuses_gemm(layer, packed)
 
 
+def refuses_bytes(layer: ConvLayer) -> str:
+    """Why taps cannot be read as they come."""
+    height, run = window(layer)
+    if height > 1 or run % 4:
+        return "taps of several rows" if height > 1 else f"{run} taps, no multiple of four"
+    return refuses_pixel(layer, packed=True)
+
+
 def padded(layer: ConvLayer) -> bool:
     """Whether a window reaches beyond its rows."""
     params = layer.params
@@ -132,8 +147,13 @@ def pairs_scratch(layer: ConvLayer) -> int:
 
 
 def pixel_scratch(layer: ConvLayer) -> int:
-    channels, depth = layer.out.hwc[2], gemm_of(layer).depth
-    return 2 * depth + (depth if window(layer)[1] % 4 else 0) + (-(-channels // 4) * 4 if channels % 4 else 0)
+    depth = gemm_of(layer).depth
+    return 2 * depth + (depth if window(layer)[1] % 4 else 0) + bytes_scratch(layer)
+
+
+def bytes_scratch(layer: ConvLayer) -> int:
+    channels = layer.out.hwc[2]
+    return -(-channels // 4) * 4 if channels % 4 else 0
 
 
 def block(layer: ConvLayer) -> int:
@@ -153,4 +173,4 @@ def _variants(packed: bool) -> tuple[Variant, ...]:
     )
 
 
-VARIANTS = (Variant(POINTWISE, pack_pointwise, refuses_pointwise), *_variants(packed=False), *_variants(packed=True))
+VARIANTS = (Variant(POINTWISE, pack_pointwise, refuses_pointwise, spends=True), *_variants(packed=False), *_variants(packed=True), Variant(BYTES, pack_bytes, refuses_bytes, bytes_scratch))

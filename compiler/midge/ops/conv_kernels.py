@@ -122,7 +122,7 @@ def lower_conv(ctx: Lowering, node: Node, layer: ConvLayer, sources: list[Operan
         sources = [ctx.operand(node.inputs[0])]
     params, output = layer.params, conv_clamp.buffer_before(ctx, node) if clamped else None
     constants: dict[str, Packed | str] = dict(variant.pack(layer))
-    if variant.kernel not in (conv_dsp.PIXEL, conv_dsp.POINTWISE, conv_strassen.KERNEL, conv_depthwise.PLANAR, conv_line.COLUMN):
+    if variant.kernel not in (conv_dsp.PIXEL, conv_dsp.BYTES, conv_dsp.POINTWISE, conv_strassen.KERNEL, conv_depthwise.PLANAR, conv_line.COLUMN):
         constants["pad_row"] = ctx.pad_row(layer.types[0].q.z, -(-params["in_channels"] // 4) * 4)  # kernels may read whole words
     scratch, block, flat = variant.scratch(layer), _block(variant, layer), layer.flat
     least = 2 if variant.kernel is conv_line.COLUMN or (variant.kernel is conv_dsp.PAIRS and block > 1 and layer.out.hwc[1] == 1) else 1

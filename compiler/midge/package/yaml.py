@@ -38,7 +38,11 @@ def _block(lines: list[tuple[int, int, str]], indent: int) -> tuple[object, list
     pairs: dict[str, object] = {}
     while lines and lines[0][1] == indent:
         number, _, text = lines[0]
+        if items and not text.startswith("- "):
+            break  # the mapping that holds this list goes on
         if text.startswith("- "):
+            if pairs:
+                raise UsageError(f"line {number}: a list and a mapping in one place")
             inner = text[2:].lstrip()
             depth = indent + len(text) - len(inner)
             if _PAIR.match(inner):
@@ -51,8 +55,6 @@ def _block(lines: list[tuple[int, int, str]], indent: int) -> tuple[object, list
             if key in pairs:
                 raise UsageError(f"line {number}: {key} is there twice")
             pairs[key] = value
-        if items and pairs:
-            raise UsageError(f"line {number}: a list and a mapping in one place")
     return items or pairs, lines
 
 

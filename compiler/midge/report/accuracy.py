@@ -47,7 +47,9 @@ class Accuracy:
     left_out: dict[str, str]
 
 
-def compare(graph: Graph, samples: Sequence[Sample], data: str, float_graph: Graph | None = None, kept: Mapping[str, tuple[int, ...]] | None = None) -> Accuracy:
+def compare(
+    graph: Graph, samples: Sequence[Sample], data: str, float_graph: Graph | None = None, kept: Mapping[str, tuple[int, ...]] | None = None
+) -> Accuracy:
     """The distance of every quantized value that a node of `graph` computes. `data` says what the samples are; `kept` has the channels that are left of a
     value of the float graph (see midge.passes.dead_channels)."""
     reference = float_graph if float_graph is not None and _same_inputs(graph, float_graph) else None
@@ -64,6 +66,9 @@ def compare(graph: Graph, samples: Sequence[Sample], data: str, float_graph: Gra
                     continue
                 if real is None or _channels(real, name, kept).size != kind.count:
                     left_out[name] = "the float model has no value of this name and shape" if reference else "it is not computed in real arithmetic"
+                    continue
+                if not np.isfinite(real).all():
+                    left_out[name] = "in real arithmetic it is not finite"
                     continue
                 _add(sums.setdefault(name, [0.0, 0.0, 0.0]), _channels(real, name, kept), dequantize(integers[name], kind.q))
     distances = {name: _distance(*values, scale=graph.type(name).q.s) for name, values in sums.items()}

@@ -39,7 +39,7 @@ def shortened(text: str, length: int) -> str:
 
 def name_cell(text: str, length: int = 44) -> str:
     """A name from the model, shortened to what a table has room for, in full on hover."""
-    return tag("span", {"class": "name", "title": text}, escape(shortened(text, length))) if len(text) > length else tag("span", {"class": "name"}, escape(text))
+    return tag("span", {"class": "name", **({"title": text} if len(text) > length else {})}, escape(shortened(text, length)))
 
 
 def table(columns: Iterable[tuple[str, str]], rows: Iterable[Iterable[str]], caption: str = "", kind: str = "") -> str:

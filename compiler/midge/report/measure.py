@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from midge.codegen.manifest import load_manifest
 from midge.errors import ToolMissing, Unsupported, UsageError
 from midge.ir import Array
 from midge.program import Program
-from midge.report.stack import FLAG, StackBound, bound, call_graph, entries
+from midge.report.stack import FLAG, StackBound, bound, call_graph, entries, firmware_frame
 from midge.run.firmware import library_sources
 from midge.run.verify import Verification, verify
 from midge.targets import Target, get_target
@@ -29,6 +30,7 @@ class Built:
     sizes: Sizes
     functions: dict[str, int]
     stack: StackBound | None
+    firmware_frame: int = 0  # bytes of painted stack that are the test firmware's
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def build(directory: Path, program: Program, target: Target) -> Built:
         sizes = Sizes(sum(s.text for s in each), sum(s.rodata for s in each), sum(s.data for s in each), sum(s.bss for s in each))
         functions = {symbol: nbytes for path in objects for symbol, nbytes in function_sizes(path).items()}
         stack = bound(call_graph(program, work), entries(program)) if arm else None
-    return Built(_version(compiler), sizes, functions, stack)
+        own = firmware_frame(load_manifest(directory), target, directory / "src", work) if arm else 0
+    return Built(_version(compiler), sizes, functions, stack, own)
 
 
 def _version(compiler: str) -> str:

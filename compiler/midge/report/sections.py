@@ -41,7 +41,16 @@ def _where(facts: Facts) -> str:
 
 def model(facts: Facts, bands: str) -> str:
     """The block diagram, and every signal as a table."""
-    columns = [("signal", "wide"), ("type", ""), ("shape", "nowrap"), ("scale", "n"), ("zero_point", "n"), ("bytes", "n"), ("made by", "wide"), ("read by", "wide")]
+    columns = [
+        ("signal", "wide"),
+        ("type", ""),
+        ("shape", "nowrap"),
+        ("scale", "n"),
+        ("zero_point", "n"),
+        ("bytes", "n"),
+        ("made by", "wide"),
+        ("read by", "wide"),
+    ]
     rows = [
         [
             name_cell(s.name),
@@ -65,13 +74,15 @@ def arena(facts: Facts, picture: str) -> str:
     plan = facts.arena
     peak = "while the input arrives" if plan.peak_layer is None else f"in layer {plan.peak_layer}"
     about = (
-        f"{number(plan.nbytes)} bytes hold every input, output, intermediate row and scratch. In step {number(plan.peak_step)} of {number(plan.steps)}, {peak}, "
+        f"{number(plan.nbytes)} bytes hold all inputs, outputs, rows in between and scratch. In step {number(plan.peak_step)} of {number(plan.steps)}, {peak}, "
         f"{number(max(plan.used, default=0))} bytes are in use at once, the most of all. No placement of this order of steps can need less than the lower "
         f"bound of {number(plan.lower_bound)} bytes; the arena is {plan.gap:.1%} above it."
     )
     entries = [(PORT_COLOUR, "inputs")] + [(colour(layer.index), f"{layer.index} {layer.kind}") for layer in facts.layers]
     legend = [tag("li", {}, tag("span", {"class": "swatch", "style": f"background:{c}"}) + escape(text)) for c, text in entries]
-    figure = tag("figure", {"style": "margin:0"}, tag("div", {"class": "scroll", "tabindex": "0"}, picture) + tag("p", {"class": "pointed soft", "id": "pointed"}))
+    figure = tag(
+        "figure", {"style": "margin:0"}, tag("div", {"class": "scroll", "tabindex": "0"}, picture) + tag("p", {"class": "pointed soft", "id": "pointed"})
+    )
     return tag("p", {}, about) + figure + tag("ul", {"class": "legend"}, "".join(legend)) + tag("p", {"class": "soft"}, "Hatched: scratch of a layer.")
 
 
@@ -107,22 +118,24 @@ def bars(of: Sequence[LayerFacts], values: Sequence[float | int | None]) -> str:
 
 def accuracy(facts: Facts) -> str:
     """Signal to noise ratio of every layer, worst first."""
-    compared = sorted((layer for layer in facts.layers if layer.not_compared is None), key=lambda layer: (layer.snr_db is None, layer.snr_db or 0.0, layer.index))
-    columns = [("layer", "nowrap"), ("name", "wide"), ("SNR (dB)", "n"), ("largest error", "n"), ("in steps of its scale", "n")]
+    compared = sorted(
+        (layer for layer in facts.layers if layer.not_compared is None), key=lambda layer: (layer.snr_db is None, layer.snr_db or 0.0, layer.index)
+    )
+    columns = [("layer", "nowrap"), ("SNR (dB)", "n"), ("largest error", "n"), ("in steps", "n"), ("name", "wide")]
     rows = [
         [
             escape(f"{layer.index} {layer.kind}"),
-            name_cell(layer.name),
             f"{layer.snr_db:.1f}" if layer.snr_db is not None else "no error" if layer.exact_in_float else "no signal",
             f"{layer.largest_error:.4g}",
             f"{layer.largest_error_steps:.3g}",
+            name_cell(layer.name),
         ]
         for layer in compared
     ]
     what = facts.comparison
     about = (
         f"Integers against {what['reference']}, on {what['samples']} samples: {what['data']}. Both start from the same quantized inputs, and noise of earlier "
-        "layers is included. This is not accuracy on a task: only labelled data can tell that."
+        "layers is included; a step is the scale of the layer's output. This is not accuracy on a task: only labelled data can tell that."
     )
     missing = [tag("li", {}, escape(f"{layer.index} {layer.kind}: {layer.not_compared}")) for layer in facts.layers if layer.not_compared is not None]
     rest = tag("p", {"class": "soft"}, "Not compared:") + tag("ul", {"class": "soft"}, "".join(missing)) if missing else ""
@@ -131,7 +144,15 @@ def accuracy(facts: Facts) -> str:
 
 def traceability(facts: Facts) -> str:
     """From ONNX nodes to layers, C functions, bytes and what was verified."""
-    columns = [("ONNX nodes", "wide"), ("layer", "nowrap"), ("C functions", ""), ("kernels", ""), ("constants (B)", "n"), ("kernel code (B)", "n"), ("verified", "nowrap")]
+    columns = [
+        ("ONNX nodes", "wide"),
+        ("layer", "nowrap"),
+        ("C functions", ""),
+        ("kernels", ""),
+        ("constants (B)", "n"),
+        ("kernel code (B)", "n"),
+        ("verified", "nowrap"),
+    ]
     rows = [
         [
             "<br>".join(map(name_cell, layer.origin)) or tag("span", {"class": "soft"}, "made by midge"),
@@ -178,7 +199,11 @@ def build(facts: Facts) -> str:
     made, sizes = facts.build, facts.build["sizes"]
     flags = tag("p", {}, tag("code", {}, escape(" ".join([made["command"], *made["flags"]]))))
     compiler = made["compiler"] or f"not run: {facts.missing.get('code size', '')}"
-    rows = [[escape(name), number(sizes[key])] for name, key in (("code", "text"), ("constants", "rodata"), ("initialised", "data"), ("zeroed", "bss"))] if sizes else []
+    rows = (
+        [[escape(name), number(sizes[key])] for name, key in (("code", "text"), ("constants", "rodata"), ("initialised", "data"), ("zeroed", "bss"))]
+        if sizes
+        else []
+    )
     text = flags + tag("p", {"class": "soft"}, escape(f"Compiler: {compiler}"))
     return text + (table([("section of all objects", ""), ("bytes", "n")], rows) if rows else "")
 

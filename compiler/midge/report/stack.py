@@ -2,7 +2,8 @@
 """An upper bound of the stack a library needs: the deepest path of its call tree, from the frames the compiler states.
 
 gcc writes frames and calls of each source (-fcallgraph-info=su). What it cannot know is added here: a generated routine's own pushes are what its
-generator states, and a call through a pointer reaches any layer function (from the library's own file) or any routine (from a kernel), or its twin where the assembly is not compiled in.
+generator states, and a call through a pointer reaches any layer function (from the library's own file) or any routine (from a kernel), or its twin
+where the assembly is not compiled in.
 """
 
 from __future__ import annotations
@@ -10,17 +11,26 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from midge.codegen.kernels import rename
 from midge.program import Program
+from midge.run.firmware import adapter_header
+from midge.targets import Target
+from midge.toolchain import compile_objects, runtime_dir
 
 FLAG = "-fcallgraph-info=su"
 _NODE = re.compile(r'^node: \{ title: "([^"]+)" label: "([^"]*)"')
 _EDGE = re.compile(r'^edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"')
 _FRAME = re.compile(r"(\d+) bytes \((\w+)")
 _INDIRECT = "__indirect_call"
-LEAVES = {"memcpy": 32, "memset": 32, "memmove": 32}
-"""Stack of what the C library supplies, with room to spare: newlib's need 8 to 20 bytes on a Cortex-M."""
+LEAVES = {
+    **dict.fromkeys(("memcpy", "memset", "memmove"), 32),
+    **dict.fromkeys(("__aeabi_idiv", "__aeabi_uidiv", "__aeabi_idivmod", "__aeabi_uidivmod"), 8),
+    "__aeabi_lmul": 28,
+}
+"""Stack of what C library and run-time library supply. newlib's copies need 8 to 20 bytes on a Cortex-M, 32 leaves room; the others are what libgcc of gcc 12
+pushes for cores that cannot divide or multiply long."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,21 @@ def call_graph(program: Program, folder: Path) -> CallGraph:
             targets.discard(_INDIRECT)
             targets |= layers if source in drivers else inner
     return graph
+
+
+def firmware_frame(manifest: dict[str, Any], target: Target, source: Path, work: Path) -> int:
+    """Bytes of the test firmware's own function around NAME_run, which painted stack includes.
+
+    Raises: ToolMissing without cross compiler.
+    """
+    folder, runtime = work / "firmware", runtime_dir()
+    folder.mkdir()
+    (folder / "midge_model.h").write_text(adapter_header(manifest), "utf-8")
+    compile_objects([runtime / "bench_main.c"], folder, target, includes=(source, runtime, folder), extra=(FLAG,))
+    graph = CallGraph()
+    for path in folder.glob("*.ci"):
+        graph.read(path.read_text("utf-8", "replace"))
+    return max((nbytes for title, nbytes in graph.frames.items() if plain(title) == "model_run"), default=0)
 
 
 def bound(graph: CallGraph, entries: list[str]) -> StackBound:

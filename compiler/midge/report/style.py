@@ -6,7 +6,8 @@ from __future__ import annotations
 CSS = """
 :root { --paper: #fff; --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --panel: #f6f8fa; --bar: #0969a8; --good: #116329; --bad: #b3261e; --link: #0550ae; }
 @media (prefers-color-scheme: dark) {
-  :root { --paper: #14181d; --ink: #e6e9ec; --soft: #a5adb6; --line: #3a424b; --panel: #1d2329; --bar: #58a6e0; --good: #7ad08f; --bad: #ff938a; --link: #8ec1ff; }
+  :root { --paper: #14181d; --ink: #e6e9ec; --soft: #a5adb6; --line: #3a424b; --panel: #1d2329; --bar: #58a6e0; --good: #7ad08f; --bad: #ff938a;
+    --link: #8ec1ff; }
 }
 * { box-sizing: border-box; }
 html { color-scheme: light dark; -webkit-text-size-adjust: 100%; }
@@ -64,6 +65,8 @@ footer { margin-top: 2.5rem; padding-bottom: 2rem; font-size: 0.85rem; }
   nav, .pointed { display: none; }
   main, header, footer { max-width: none; padding: 0; }
   .scroll, .bands { overflow: visible; }
+  .charts { grid-template-columns: 1fr 1fr; }
+  .charts > div { break-inside: avoid; }
   .band { min-width: 0 !important; max-width: 48%; max-height: 23cm; break-inside: avoid; }
   .arena { min-width: 0; }
   h2, h3 { break-after: avoid; }

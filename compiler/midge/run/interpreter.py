@@ -24,11 +24,10 @@ class Interpreter:
         self.program = program
         self.functions = functions()
         self.random = np.random.default_rng(seed)
-        raw = np.zeros(program.arena_nbytes + 2 * GUARD + program.arena_align, np.uint8)
-        skip = -(raw.ctypes.data + GUARD) % program.arena_align
-        self.guarded = raw[skip : skip + program.arena_nbytes + 2 * GUARD]
-        self.arena = self.guarded[GUARD : GUARD + program.arena_nbytes]
-        self.base = self.arena.ctypes.data
+        sizes = {"": program.arena_nbytes} | {memory.name: memory.nbytes for memory in program.memories}
+        self.guarded = {name: _aligned(nbytes + 2 * GUARD, program.arena_align, GUARD) for name, nbytes in sizes.items()}
+        self.arenas = {name: whole[GUARD:-GUARD] for name, whole in self.guarded.items()}
+        self.bases = {name: arena.ctypes.data for name, arena in self.arenas.items()}
         self.constants = {name: np.ascontiguousarray(constant.data) for name, constant in program.constants.items()}
         twins = addresses()
         self.places = {name: data.ctypes.data for name, data in self.constants.items()} | {r.symbol: twins[r.twin] for r in program.routines.values()}
@@ -39,8 +38,9 @@ class Interpreter:
         `trace(layer, bytes)` is called after the last row of each layer with all the bytes it wrote.
         """
         program = self.program
-        self.guarded[:] = self.random.integers(0, 256, self.guarded.size, np.uint8)
-        guards = self.guarded[:GUARD].copy(), self.guarded[-GUARD:].copy()
+        for whole in self.guarded.values():
+            whole[:] = self.random.integers(0, 256, whole.size, np.uint8)
+        guards = [np.concatenate([whole[:GUARD], whole[-GUARD:]]) for whole in self.guarded.values()]
         given = [np.ascontiguousarray(array, port.type.dtype.numpy).reshape(-1).view(np.uint8) for port, array in zip(program.inputs, inputs, strict=True)]
         arrives = any(step.call < 0 for step in program.steps)
         for port, data in list(zip(program.inputs, given, strict=True))[1 if arrives else 0 :]:
@@ -60,7 +60,7 @@ class Interpreter:
                 left[step.call] -= step.count
                 if call.output == program.layers[call.layer].buffer and not any(rows for rows, other in zip(left, program.calls, strict=True) if other.layer == call.layer):
                     trace(call.layer, program.buffers[call.output].hwc(written[call.output].copy()))
-        if (self.guarded[:GUARD] != guards[0]).any() or (self.guarded[-GUARD:] != guards[1]).any():
+        if any((np.concatenate([whole[:GUARD], whole[-GUARD:]]) != guard).any() for whole, guard in zip(self.guarded.values(), guards, strict=True)):
             raise IRError("a kernel wrote outside the arena")
         return [self._view(port.buffer).copy().view(port.type.dtype.numpy).reshape(port.type.shape) for port in program.outputs]
 
@@ -68,11 +68,11 @@ class Interpreter:
         """Bytes of whole rows from `row` on."""
         buffer = self.program.buffers[name]
         for number, each in enumerate(data.reshape(-1, buffer.row_nbytes), row):
-            self.arena[buffer.offsets[number] :][: each.size] = each
+            self.arenas[buffer.memory][buffer.offsets[number] :][: each.size] = each
 
     def _view(self, name: str) -> Array:
         buffer = self.program.buffers[name]
-        return self.arena[buffer.offset : buffer.offset + buffer.nbytes]
+        return self.arenas[buffer.memory][buffer.offset : buffer.offset + buffer.nbytes]
 
     def _keep(self, call: Call, step: Step, written: Array) -> None:
         """Copy what a step wrote."""
@@ -83,25 +83,26 @@ class Interpreter:
             return
         for y in range(step.first, step.first + step.count):
             start = (call.first_row + y) * call.row_nbytes
-            at = self._output(call, y) - self.base
-            written[start : start + call.row_nbytes] = self.arena[at : at + call.row_nbytes]
+            at = self._output(call, y) - self.bases[buffer.memory]
+            written[start : start + call.row_nbytes] = self.arenas[buffer.memory][at : at + call.row_nbytes]
         assert buffer.nbytes == written.size
 
     def _output(self, call: Call, y: int) -> int:
         """Address of output row y of a call."""
         buffer = self.program.buffers[call.output]
         if call.row_nbytes == buffer.row_nbytes:
-            return self.base + buffer.offsets[call.first_row + y]
-        return self.base + buffer.offset + (call.first_row + y) * call.row_nbytes
+            return self.bases[buffer.memory] + buffer.offsets[call.first_row + y]
+        return self.bases[buffer.memory] + buffer.offset + (call.first_row + y) * call.row_nbytes
 
     def _step(self, call: Call, step: Step) -> None:
         symbols = call.kernel.symbols(self.program.numerics)
         params = list(call.params.values())
         constants = [self.places[name] for name in call.constants.values()]
-        scratch = self.base + step.scratch if call.scratch_nbytes else 0
+        scratch = self.bases[self.program.scratch_memory] + step.scratch if call.scratch_nbytes else 0
         end = step.first + step.count
         if call.kernel.contract is Contract.REDUCE:
-            output = [self.base + self.program.buffers[call.output].offset]
+            buffer = self.program.buffers[call.output]
+            output = [self.bases[buffer.memory] + buffer.offset]
             if step.first == 0:
                 self.functions[symbols[0]](params, [0], constants, output, 1, scratch)
             for y in range(step.first, end):
@@ -137,5 +138,12 @@ class Interpreter:
             return int(self.constants[operand.constant].ctypes.data) + row * operand.row_nbytes
         buffer = self.program.buffers[operand.buffer]
         if operand.row_nbytes == buffer.row_nbytes and operand.offset == 0:
-            return self.base + buffer.offsets[row]
-        return self.base + buffer.offset + operand.offset + row * operand.row_nbytes
+            return self.bases[buffer.memory] + buffer.offsets[row]
+        return self.bases[buffer.memory] + buffer.offset + operand.offset + row * operand.row_nbytes
+
+
+def _aligned(nbytes: int, align: int, lead: int) -> Array:
+    """Bytes of which the one after `lead` is at a multiple of `align`."""
+    raw = np.zeros(nbytes + align, np.uint8)
+    skip = -(raw.ctypes.data + lead) % align
+    return raw[skip : skip + nbytes]

@@ -5,7 +5,8 @@ work goes into one step (plan.py), and an independent checker (certify.py)."""
 from __future__ import annotations
 
 from midge.schedule.certify import certify
+from midge.schedule.memories import parse_memories
 from midge.schedule.plan import Wish, place
 from midge.schedule.timeline import spare
 
-__all__ = ["Wish", "certify", "place", "spare"]
+__all__ = ["Wish", "certify", "parse_memories", "place", "spare"]

@@ -40,7 +40,8 @@ class _Player:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.owner = np.full(program.arena_nbytes, NOBODY, np.int64)
+        self.sizes = {"": program.arena_nbytes} | {memory.name: memory.nbytes for memory in program.memories}
+        self.owners = {name: np.full(nbytes, NOBODY, np.int64) for name, nbytes in self.sizes.items()}
         self.numbers, count = {}, 0
         for name, buffer in program.buffers.items():
             self.numbers[name] = count
@@ -57,7 +58,7 @@ class _Player:
             for row in range(program.buffers[port.buffer].rows):
                 self.bring(program.buffers[port.buffer], row)
         if program.state_offset >= 0:
-            self.owner[program.state_offset : program.state_offset + 8] = NOBODY - 1
+            self.owners[""][program.state_offset : program.state_offset + 8] = NOBODY - 1
         for index, step in enumerate(program.steps):
             self.where = f"step {index}"
             if step.call < 0:
@@ -74,16 +75,17 @@ class _Player:
             if not buffer.contiguous:
                 raise IRError(f"output '{port.name}' is not in one piece")
             self.must_hold(buffer, 0, buffer.nbytes)
-        if program.state_offset >= 0 and (self.owner[program.state_offset : program.state_offset + 8] != NOBODY - 1).any():
+        if program.state_offset >= 0 and (self.owners[""][program.state_offset : program.state_offset + 8] != NOBODY - 1).any():
             raise IRError("what is kept between calls was overwritten")
         return Certificate(len(program.steps), self.top)
 
     def bring(self, buffer: Buffer, row: int) -> None:
         """An input row that is there before the run, where nothing else is."""
         low, high = self.span(buffer, row)
-        if (self.owner[low:high] != NOBODY).any():
+        owner = self.owners[buffer.memory]
+        if (owner[low:high] != NOBODY).any():
             raise IRError(f"input row {row} of '{buffer.name}' overlaps another")
-        self.owner[low:high] = self.numbers[buffer.name] + row
+        owner[low:high] = self.numbers[buffer.name] + row
 
     def arrive(self, step: Step) -> None:
         buffer = self.program.buffers[self.program.inputs[0].buffer]
@@ -91,18 +93,16 @@ class _Player:
             raise IRError(f"{self.where}: input row {step.first} arrives after {self.arrived} rows")
         self.arrived += step.count
         for row in range(step.first, step.first + step.count):
-            self.write(self.span(buffer, row), self.numbers[buffer.name] + row)
+            low, high = self.span(buffer, row)
+            self.owners[buffer.memory][low:high] = self.numbers[buffer.name] + row
 
     def span(self, buffer: Buffer, row: int) -> Span:
         """Bytes of a row, inside the arena and aligned."""
         low = buffer.offsets[row] if len(buffer.offsets) == buffer.rows else -1
-        if low < 0 or low + buffer.row_nbytes > self.program.arena_nbytes or (row == 0 and low % buffer.align):
-            raise IRError(f"row {row} of '{buffer.name}' at {low} (+{buffer.row_nbytes}) is outside the arena of {self.program.arena_nbytes} bytes or misaligned")
+        if low < 0 or low + buffer.row_nbytes > self.sizes.get(buffer.memory, 0) or (row == 0 and low % buffer.align):
+            raise IRError(f"row {row} of '{buffer.name}' at {low} (+{buffer.row_nbytes}) is outside the {buffer.memory or 'arena'} of {self.sizes.get(buffer.memory, 0)} bytes or misaligned")
         self.top = max(self.top, low + buffer.row_nbytes)
         return low, low + buffer.row_nbytes
-
-    def write(self, span: Span, number: int) -> None:
-        self.owner[span[0] : span[1]] = number
 
     def step(self, call: Call, step: Step) -> None:
         if step.first != self.done[step.call]:
@@ -118,17 +118,19 @@ class _Player:
         """One call of a kernel: every row is read before the first is written, as far as anyone knows."""
         output = self.program.buffers[call.output]
         written = [self.piece(output, (call.first_row + y) * call.row_nbytes, call.row_nbytes) for y in rows]
-        reads = [(position, y, self.must_hold(buffer, start, operand.row_nbytes)) for position, y, operand, buffer, start in self.read_by(call, rows)]
+        found = list(self.read_by(call, rows))
+        reads = [(position, y, buffer.memory, self.must_hold(buffer, start, operand.row_nbytes)) for position, y, operand, buffer, start in found]
         for y, (low, high) in zip(rows, written, strict=True):
-            for position, at, span in reads:
+            for position, at, memory, span in reads:
                 same = position == call.in_place and at == y and span[0] == low
-                if span[0] < high and low < span[1] and not same:
+                if memory == output.memory and span[0] < high and low < span[1] and not same:
                     raise IRError(f"{self.where}: writes row {y} over a row that it reads")
         if call.scratch_nbytes:
             low, high = self.scratch(call, step)
-            if any(span[0] < high and low < span[1] for span in [*written, *(span for _, _, span in reads)]):
+            used = [(output.memory, span) for span in written] + [(memory, span) for _, _, memory, span in reads]
+            if any(memory == self.program.scratch_memory and span[0] < high and low < span[1] for memory, span in used):
                 raise IRError(f"{self.where}: scratch overlaps a row in use")
-            self.write((low, high), NOBODY)
+            self.owners[self.program.scratch_memory][low:high] = NOBODY
         for y in rows:
             self.own(output, (call.first_row + y) * call.row_nbytes, call.row_nbytes)
 
@@ -137,22 +139,29 @@ class _Player:
         number, output = self.accumulators + step.call, self.program.buffers[call.output]
         if call.scratch_nbytes and step.first:
             low, high = self.scratch(call, step)
-            if (self.owner[low:high] != number).any():
+            if (self.owners[self.program.scratch_memory][low:high] != number).any():
                 raise IRError(f"{self.where}: accumulators were overwritten")
         for _, _, operand, buffer, start in self.read_by(call, range(step.first, step.first + step.count)):
             low, high = self.must_hold(buffer, start, operand.row_nbytes)
-            if call.scratch_nbytes and low < self.scratch(call, step)[1] and self.scratch(call, step)[0] < high:
+            if self.meets_scratch(call, step, buffer, low, high):
                 raise IRError(f"{self.where}: accumulators overlap a row that is read")
         if call.scratch_nbytes:
-            self.write(self.scratch(call, step), number)
+            low, high = self.scratch(call, step)
+            self.owners[self.program.scratch_memory][low:high] = number
         if step.first + step.count == call.rows:
             low, high = self.piece(output, 0, output.nbytes)
-            if call.scratch_nbytes and low < self.scratch(call, step)[1] and self.scratch(call, step)[0] < high:
+            if self.meets_scratch(call, step, output, low, high):
                 raise IRError(f"{self.where}: writes its output over its accumulators")
             self.own(output, 0, output.nbytes)
 
+    def meets_scratch(self, call: Call, step: Step, buffer: Buffer, low: int, high: int) -> bool:
+        if not call.scratch_nbytes or buffer.memory != self.program.scratch_memory:
+            return False
+        start, end = self.scratch(call, step)
+        return low < end and start < high
+
     def scratch(self, call: Call, step: Step) -> Span:
-        if step.scratch < 0 or step.scratch % 4 or step.scratch + call.scratch_nbytes > self.program.arena_nbytes:
+        if step.scratch < 0 or step.scratch % 4 or step.scratch + call.scratch_nbytes > self.sizes[self.program.scratch_memory]:
             raise IRError(f"{self.where}: scratch at {step.scratch} (+{call.scratch_nbytes}) leaves the arena or is misaligned")
         self.top = max(self.top, step.scratch + call.scratch_nbytes)
         return step.scratch, step.scratch + call.scratch_nbytes
@@ -184,11 +193,11 @@ class _Player:
         """The bytes are in one piece and still hold the rows they should."""
         low, high = self.piece(buffer, start, nbytes)
         wanted = self.numbers[buffer.name] + np.arange(start, start + nbytes) // buffer.row_nbytes
-        wrong = np.flatnonzero(self.owner[low:high] != wanted)
+        wrong = np.flatnonzero(self.owners[buffer.memory][low:high] != wanted)
         if wrong.size:
             raise IRError(f"{self.where}: byte {start + int(wrong[0])} of '{buffer.name}' is not there any more")
         return low, high
 
     def own(self, buffer: Buffer, start: int, nbytes: int) -> None:
         low, high = self.piece(buffer, start, nbytes)
-        self.owner[low:high] = self.numbers[buffer.name] + np.arange(start, start + nbytes) // buffer.row_nbytes
+        self.owners[buffer.memory][low:high] = self.numbers[buffer.name] + np.arange(start, start + nbytes) // buffer.row_nbytes

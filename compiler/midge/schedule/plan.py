@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from midge.errors import UsageError
-from midge.program import Call, Program
+from midge.program import Call, Memory, Program
 from midge.schedule.certify import certify
+from midge.schedule.memories import divide
 from midge.schedule.problem import Solution
 from midge.schedule.rows import WHOLE, Rows, apply_solution, make_rows, split
 from midge.schedule.solve import solve
@@ -26,13 +27,15 @@ MOST_NATURAL = 4  # rows; kernels that take more pair pixels across rows and los
 @dataclass(frozen=True)
 class Wish:
     """What is asked of a plan. least: the least RAM, else the least that costs no time. ram: at most so many bytes. stream: rows of the input are pushed.
-    stepwise: a run may be cut into steps. by_rows: False for operator by operator."""
+    stepwise: a run may be cut into steps. by_rows: False for operator by operator.
+    memories: where the arena is and what else there is."""
 
     least: bool = False
     ram: int | None = None
     stream: bool = False
     stepwise: bool = False
     by_rows: bool = True
+    memories: tuple[Memory, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,17 @@ def place(program: Program, wish: Wish | None = None, progress: Progress | None 
 
     Raises: UsageError if no plan fits in wish.ram.
     """
-    adopt(program, choose(Planner(program, wish or Wish(), progress)))
+    wish = wish or Wish()
+    adopt(program, choose(Planner(program, wish, progress)), wish.memories)
     return program
 
 
-def adopt(program: Program, plan: Plan) -> None:
+def adopt(program: Program, plan: Plan, memories: tuple[Memory, ...] = ()) -> None:
     """Make a plan the Program's."""
     program.calls = list(plan.calls)
     apply_solution(program, plan.rows, plan.solution)
+    if memories:
+        divide(program, plan.rows, plan.solution, memories)
     certify(program)
 
 

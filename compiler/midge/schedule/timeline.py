@@ -20,6 +20,7 @@ class Occupant:
     nbytes: int
     first: int
     last: int
+    memory: str = ""  # '' is the arena
 
 
 def timeline(program: Program) -> list[Occupant]:
@@ -40,7 +41,7 @@ def timeline(program: Program) -> list[Occupant]:
             lives[port.buffer, row][1] = len(program.steps)
     writers = {call.output: call.layer for call in reversed(program.calls)}
     found = [
-        Occupant(name, writers.get(name, -1), row, program.buffers[name].offsets[row], program.buffers[name].row_nbytes, first, last)
+        Occupant(name, writers.get(name, -1), row, program.buffers[name].offsets[row], program.buffers[name].row_nbytes, first, last, program.buffers[name].memory)
         for (name, row), (first, last) in lives.items()
     ]
     return sorted([*found, *_scratch(program)], key=lambda each: (each.first, each.offset))
@@ -55,10 +56,10 @@ def _scratch(program: Program) -> Iterator[Occupant]:
         if call.kernel.contract is Contract.REDUCE:
             ends.setdefault(step.call, [index, index, step.scratch])[1] = index
         else:
-            yield Occupant(call.name, call.layer, -1, step.scratch, call.scratch_nbytes, index, index)
+            yield Occupant(call.name, call.layer, -1, step.scratch, call.scratch_nbytes, index, index, program.scratch_memory)
     for number, (first, last, offset) in ends.items():
         call = program.calls[number]
-        yield Occupant(call.name, call.layer, -1, offset, call.scratch_nbytes, first, last)
+        yield Occupant(call.name, call.layer, -1, offset, call.scratch_nbytes, first, last, program.scratch_memory)
 
 
 def _touched(program: Program, call: Call, rows: range) -> Iterator[tuple[str, int]]:
@@ -84,7 +85,7 @@ def used(program: Program, scratch: bool = True) -> list[int]:
     """Bytes in use at each step; without the scratch of single steps if `scratch` is false."""
     total = [0] * len(program.steps)
     for each in timeline(program):
-        if scratch or each.row >= 0:
+        if (scratch or each.row >= 0) and not each.memory:
             for step in range(max(each.first, 0), min(each.last, len(total) - 1) + 1):
                 total[step] += each.nbytes
     return total

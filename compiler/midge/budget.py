@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Budgets of RAM, flash and cycles: where one cannot be met, ways out, each of them compiled to know what it saves.
+
+A way out is a change of options. It is tried on the same Graph; its RAM is the arena that was planned, its flash what the target's compiler makes of the C
+(or, where that is not installed, what tables say), its cycles an estimate. Ways that meet the budget come first, then the others, best first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from midge.codegen.c import emit
+from midge.costs import Costs, load_code_sizes, load_costs
+from midge.costs.cycles import check_offered, estimate_cycles, load_factors, offered
+from midge.errors import MidgeError, Unsupported, UsageError
+from midge.ir import Graph
+from midge.lower import UNMEASURED, Choice
+from midge.passes.dead_channels import eliminate_dead_channels
+from midge.program import Program
+from midge.run.size import OPT, flash_of
+from midge.schedule import Wish
+from midge.schedule.timeline import timeline
+from midge.targets import Target, get_target
+
+LONGEST = 40  # characters of a name
+SHOWN = 3  # tensors or layers that are named, largest first
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What to compile and how. kept: channels that no output can depend on are computed, too. cycles: the most that may be estimated.
+    The budgets of RAM and flash are wish.ram and choice.flash."""
+
+    graph: Graph
+    target: Target
+    digest: str
+    choice: Choice
+    wish: Wish
+    kept: bool = False
+    cycles: int | None = None
+
+
+@dataclass(frozen=True)
+class Way:
+    """Options to add or to leave out, and what they do to an attempt."""
+
+    name: str
+    change: Callable[[Attempt], Attempt]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of a way out. compiled: whether the number is of code that was compiled and planned, not an estimate."""
+
+    name: str
+    value: int
+    compiled: bool = True
+
+
+Compile = Callable[[Attempt], Program]
+Measure = Callable[[Attempt, Program], int]
+
+
+def within(attempt: Attempt, compile: Compile) -> Program:
+    """The Program of an attempt that keeps to all of its budgets.
+
+    Raises: UsageError or Unsupported with ranked ways out if one cannot be met; whatever else `compile` raises.
+    """
+    if attempt.cycles is not None:
+        check_offered(attempt.target.name)
+    try:
+        program = compile(attempt)
+    except (UsageError, Unsupported) as error:
+        if attempt.wish.ram is None and attempt.choice.flash is None:
+            raise
+        raise type(error)(_explained(str(error), attempt, compile)) from None
+    if attempt.choice.flash is not None:
+        nbytes = flash_of(emit(program), attempt.target)
+        if nbytes is not None and nbytes > attempt.choice.flash:
+            text = f"--flash {attempt.choice.flash}: kernels fit by the tables, but the C takes {nbytes:,} bytes as the compiler for {attempt.target.name} builds it with {OPT}"
+            raise Unsupported(_flash_ways(text, attempt, compile))
+    if attempt.cycles is not None:
+        found = estimate_cycles(program, attempt.choice.costs)
+        if found.middle > attempt.cycles:
+            raise Unsupported(_cycle_ways(f"--cycles {attempt.cycles}: the run takes {found}", attempt, compile, program))
+    return program
+
+
+def _explained(text: str, attempt: Attempt, compile: Compile) -> str:
+    """Which of two budgets was too small: that of flash if its kernels are not even found, else that of RAM."""
+    if attempt.choice.flash is not None:
+        try:
+            compile(replace(attempt, wish=replace(attempt.wish, ram=None)))
+        except (UsageError, Unsupported):
+            return _flash_ways(text, attempt, compile)
+    return _ram_ways(text, attempt, compile)
+
+
+def _without_budgets(attempt: Attempt) -> Attempt:
+    return replace(attempt, choice=replace(attempt.choice, flash=None), wish=replace(attempt.wish, ram=None), cycles=None)
+
+
+def _ram_ways(text: str, attempt: Attempt, compile: Compile) -> str:
+    budget = attempt.wish.ram or 0
+    base = replace(attempt, wish=replace(attempt.wish, ram=None, least=True))
+    program = compile(base)
+    streamable = not attempt.wish.stream and not attempt.wish.stepwise and len(attempt.graph.inputs) == 1
+    ways = [Way("--optimize size, kernels with less scratch", _size)] if attempt.choice.optimize != "size" else []
+    ways += [Way("--schedule rows", _rows)] if not attempt.wish.by_rows else []
+    ways += [Way("no --stepwise", _not_stepwise)] if attempt.wish.stepwise else []
+    ways += [Way("--stream-input", _stream)] if streamable else []
+    ways += [Way("--stream-input and --optimize size", lambda a: _stream(_size(a)))] if streamable and attempt.choice.optimize != "size" else []
+    tried = _try([*ways, *_common(attempt)], base, compile, lambda _, p: p.arena_nbytes)
+    tried.append(Tried(_half(program), half_the_rows(program), False))
+    return "\n".join([text, peak(program), *_ranked(tried, program.arena_nbytes, budget, f"bytes, the least RAM with the kernels of --optimize {attempt.choice.optimize}")])
+
+
+def _flash_ways(text: str, attempt: Attempt, compile: Compile) -> str:
+    budget, base = attempt.choice.flash or 0, _without_budgets(attempt)
+    program = compile(base)
+    how = "by the tables of code, as no compiler for the target is installed" if flash_of(emit(program), attempt.target) is None else f"measured with {OPT}"
+    ways = [Way("--optimize size", _size)] if attempt.choice.optimize != "size" else []
+    ways += [Way("--schedule layers, which needs no tables of rows", lambda a: replace(a, wish=replace(a.wish, by_rows=False)))] if attempt.wish.by_rows else []
+    ways += [Way("no --stepwise", _not_stepwise)] if attempt.wish.stepwise else []
+    tried = _try([*ways, *_common(attempt)], base, compile, _flash)
+    for name, change in (("the C compiled with -Os", base), ("--optimize size, the C compiled with -Os", _size(base))):
+        nbytes = flash_of(emit(compile(change)), attempt.target, "-Os")
+        tried += [Tried(name, nbytes)] if nbytes is not None else []
+    return "\n".join([text, heaviest(program), *_ranked(tried, _flash(base, program), budget, f"bytes of flash, {how}")])
+
+
+def _cycle_ways(text: str, attempt: Attempt, compile: Compile, program: Program) -> str:
+    budget, table = attempt.cycles or 0, attempt.choice.costs
+    base = replace(attempt, cycles=None)
+    before = estimate_cycles(program, table)
+    ways = [Way(f"--optimize {name}", _optimize(name)) for name in ("balanced", "speed") if name != attempt.choice.optimize and attempt.choice.optimize != "speed"]
+    ways += [Way("no --ram", lambda a: replace(a, wish=replace(a.wish, ram=None)))] if attempt.wish.ram is not None else []
+    ways += [Way("no --flash", lambda a: replace(a, choice=replace(a.choice, flash=None)))] if attempt.choice.flash is not None else []
+    faster = [name for name in offered() if load_factors()[name].middle < load_factors()[attempt.target.name].middle]
+    ways += [Way(f"--target {name}", _to(name)) for name in faster if get_target(name).features >= attempt.target.features]
+    tried = _try([*ways, *_common(attempt)], base, compile, lambda a, p: estimate_cycles(p, a.choice.costs).middle)
+    halved = sum(count // 2 if _has_rows(program, layer) else count for layer, count in before.layers.items())
+    tried.append(Tried(_half(program), round(halved * before.factor.middle), False))
+    largest = sorted(before.layers.items(), key=lambda item: -item[1])[:SHOWN]
+    names = ", ".join(f"layer {i} '{_short(program.layers[i].name)}' ({count / max(1, before.instructions):.0%})" for i, count in largest)
+    return "\n".join([text, f"most of them in {names}", *_ranked(tried, before.middle, budget, "estimated cycles")])
+
+
+def _common(attempt: Attempt) -> list[Way]:
+    return [Way("no --keep-dead-channels", _drop_dead)] if attempt.kept else []
+
+
+def _size(attempt: Attempt) -> Attempt:
+    return replace(attempt, choice=replace(attempt.choice, optimize="size", require_fast=False))
+
+
+def _optimize(name: str) -> Callable[[Attempt], Attempt]:
+    return lambda attempt: replace(attempt, choice=replace(attempt.choice, optimize=name))
+
+
+def _rows(attempt: Attempt) -> Attempt:
+    return replace(attempt, wish=replace(attempt.wish, by_rows=True))
+
+
+def _stream(attempt: Attempt) -> Attempt:
+    return replace(attempt, wish=replace(attempt.wish, stream=True))
+
+
+def _not_stepwise(attempt: Attempt) -> Attempt:
+    return replace(attempt, wish=replace(attempt.wish, stepwise=False))
+
+
+def _to(name: str) -> Callable[[Attempt], Attempt]:
+    def change(attempt: Attempt) -> Attempt:
+        table: Costs = load_costs(name)
+        return replace(attempt, target=get_target(name), choice=replace(attempt.choice, costs=table))
+
+    return change
+
+
+def _drop_dead(attempt: Attempt) -> Attempt:
+    graph, dead = eliminate_dead_channels(attempt.graph)
+    graph.name = attempt.graph.name
+    return replace(attempt, graph=graph, kept=False, choice=replace(attempt.choice, saved=dead.saved))
+
+
+def _try(ways: list[Way], base: Attempt, compile: Compile, measure: Measure) -> list[Tried]:
+    """What each way needs; ways that do not compile are left out."""
+    found = []
+    for way in ways:
+        changed = way.change(base)
+        try:
+            found.append(Tried(way.name, measure(changed, compile(changed))))
+        except MidgeError:
+            continue
+    return found
+
+
+def _flash(attempt: Attempt, program: Program) -> int:
+    """Bytes as the target's compiler builds the C, or by the table of code where it is not installed."""
+    measured = flash_of(emit(program), attempt.target)
+    if measured is not None:
+        return measured
+    code = load_code_sizes(attempt.target.name)
+    symbols = {symbol for call in program.calls for symbol in call.kernel.symbols(program.numerics)}
+    routines = sum(4 * len(routine.lines) for routine in program.routines.values())
+    return program.weight_nbytes + routines + sum(code.get(symbol, UNMEASURED) for symbol in symbols)
+
+
+def _saves(way: Tried, before: int) -> bool:
+    """Estimates have to save 2 % to be worth a line."""
+    return way.value < before if way.compiled else way.value < before * 0.98
+
+
+def _ranked(tried: list[Tried], before: int, budget: int, unit: str) -> list[str]:
+    """The list for people: what meets the budget first, then by what is needed; ways that save nothing at the end in one line."""
+    useful = sorted((way for way in tried if _saves(way, before)), key=lambda way: (way.value > budget, not way.compiled, way.value))
+    useless = [way.name for way in tried if not _saves(way, before)]
+    lines = [f"ways out, from {before:,} {unit}:"]
+    for number, way in enumerate(useful, 1):
+        fits = "fits" if way.value <= budget else f"{way.value - budget:,} too many"
+        how = "" if way.compiled else "about "
+        lines.append(f"  {number}. {way.name}: {how}{way.value:,}, saves {how}{before - way.value:,}; {fits}{'' if way.compiled else '; an estimate, not compiled'}")
+    if not useful:
+        lines = [f"no way out is known from {before:,} {unit}"]
+    return [*lines, *([f"  tried, saves nothing: {'; '.join(useless)}"] if useless else [])]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 3]}..."
+
+
+def _alive(program: Program, step: int) -> dict[tuple[str, bool], int]:
+    """(name, whether it is a tensor) -> bytes alive at a step."""
+    found: dict[tuple[str, bool], int] = {}
+    for each in timeline(program):
+        if each.first <= step <= each.last:
+            key = (each.name, each.row >= 0)
+            found[key] = found.get(key, 0) + each.nbytes
+    return found
+
+
+def peak(program: Program) -> str:
+    """The step at which the most bytes are alive, and the tensors they belong to."""
+    number = max(program.peak_step, 0)
+    step = program.steps[number]
+    call = program.calls[step.call] if step.call >= 0 else None
+    where = f"row {step.first} of layer {call.layer} '{_short(call.name)}'" if call else f"the arrival of row {step.first} of the input"
+    alive = sorted(_alive(program, number).items(), key=lambda item: -item[1])[:SHOWN]
+    parts = [f"tensor '{_short(name)}' {nbytes:,}" if tensor else f"scratch of '{_short(name)}' {nbytes:,}" for (name, tensor), nbytes in alive]
+    return f"the peak is at step {number} of {len(program.steps)}, {where}; most bytes there: {', '.join(parts)}"
+
+
+def heaviest(program: Program) -> str:
+    """The layers with the most bytes of constants."""
+    owners: dict[str, int] = {}
+    for call in program.calls:
+        for symbol in call.constants.values():
+            if symbol in program.constants:
+                owners.setdefault(symbol, call.layer)
+    sums: dict[int, int] = {}
+    for symbol, layer in owners.items():
+        sums[layer] = sums.get(layer, 0) + program.constants[symbol].data.nbytes
+    largest = sorted(sums.items(), key=lambda item: -item[1])[:SHOWN]
+    names = ", ".join(f"layer {layer} '{_short(program.layers[layer].name)}' {nbytes:,}" for layer, nbytes in largest)
+    return f"{program.weight_nbytes:,} bytes are constants; most of them in {names}"
+
+
+def half_the_rows(program: Program) -> int:
+    """About the arena of a model with half as many rows of input: at each step, tensors that are held whole are half as large, others as they are."""
+    rows: dict[tuple[int, str], int] = {}
+    parts = timeline(program)
+    for each in parts:
+        for step in range(max(each.first, 0), min(each.last, len(program.steps) - 1) + 1):
+            key = (step, each.name if each.row >= 0 else "")
+            rows[key] = rows.get(key, 0) + each.nbytes
+    sums: dict[int, int] = {}
+    for (step, name), nbytes in rows.items():
+        buffer = program.buffers.get(name)
+        whole = buffer is not None and buffer.rows > 1 and nbytes == buffer.nbytes
+        sums[step] = sums.get(step, 0) + (nbytes // 2 if whole else nbytes)
+    return max(sums.values(), default=0)
+
+
+def _half(program: Program) -> str:
+    port = program.inputs[0]
+    return f"a smaller input window: half the {program.buffers[port.buffer].rows} rows of '{port.name}', a model trained for it"
+
+
+def _has_rows(program: Program, layer: int) -> bool:
+    return program.buffers[program.layers[layer].buffer].rows > 1

@@ -1,0 +1,403 @@
+# SPDX-License-Identifier: Apache-2.0
+"""midge report: everything is in it, the pictures say what the Program says, and nothing from a model becomes markup."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from cli_support import assert_fails, float_model, needs_gcc, qdq_model, run, run_json, sample_file
+from onnx import TensorProto, helper, numpy_helper
+from random_models import random_feeds, random_model
+from support import needs_arm
+
+import midge
+from midge.codegen.c import emit
+from midge.errors import UsageError
+from midge.importers.onnx import load
+from midge.ops.build import dequantize
+from midge.passes import canonicalize
+from midge.program import Program
+from midge.reload import reload
+from midge.report.accuracy import compare
+from midge.report.arena_picture import HEIGHT, TOP, blocks, occupied, svg, terminal, ticks
+from midge.report.diagram import arrange, boxes, with_dummies
+from midge.report.facts import Facts, gather
+from midge.report.html import TITLES, page
+from midge.report.make import choose_samples, is_float_model
+from midge.report.markup import escape, shortened
+from midge.report.measure import Measured
+from midge.report.stack import CallGraph, bound
+from midge.run.reference import run_reference
+from midge.schedule.timeline import used
+
+HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(2)>]]>\u202e\x1b[2J</title></style>"
+VOID = {"meta", "link", "br"}
+RECTANGLE = re.compile(r"M([\d.]+) ([\d.]+)V([\d.]+)H([\d.]+)V\2z")
+
+
+class Page(HTMLParser):
+    """Elements and attributes of a page; open elements must be closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def residual(path: Path, name: str = "block") -> Path:
+    """A float network with a branch, an Add, and a view: x -> conv -> (conv, itself) -> add -> pool -> flatten -> dense."""
+    random = np.random.default_rng(4)
+    held = {"w0": random.normal(0, 0.3, (8, 3, 3, 3)), "w1": random.normal(0, 0.2, (8, 8, 3, 3)), "w2": random.normal(0, 0.3, (8, 5))}
+    nodes = [
+        helper.make_node("Conv", ["x", "w0"], ["a"], name=f"{name}/first", kernel_shape=[3, 3], pads=[1] * 4),
+        helper.make_node("Relu", ["a"], ["b"], name=f"{name}/relu"),
+        helper.make_node("Conv", ["b", "w1"], ["c"], name=f"{name}/second", kernel_shape=[3, 3], pads=[1] * 4),
+        helper.make_node("Add", ["b", "c"], ["d"], name=f"{name}/add"),
+        helper.make_node("GlobalAveragePool", ["d"], ["e"], name=f"{name}/pool"),
+        helper.make_node("Flatten", ["e"], ["f"], name=f"{name}/flatten"),
+        helper.make_node("MatMul", ["f", "w2"], ["y"], name=f"{name}/dense"),
+    ]
+    ports = [[helper.make_tensor_value_info(n, TensorProto.FLOAT, shape)] for n, shape in (("x", (1, 3, 16, 16)), ("y", (1, 5)))]
+    graph = helper.make_graph(nodes, "residual", *ports, [numpy_helper.from_array(data.astype(np.float32), n) for n, data in held.items()])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the model r.onnx, samples.npy, and `lib`: compiled with a report."""
+    place = tmp_path_factory.mktemp("report")
+    np.save(place / "samples.npy", np.random.default_rng(5).normal(0, 1, (12, 3, 16, 16)).astype(np.float32))
+    options = ("--calibration", place / "samples.npy", "--target", "host", "--name", "net", "--report")
+    result = run("compile", residual(place / "r.onnx"), "-o", place / "lib", *options)
+    assert result.exit_code == 0, result.output
+    return place
+
+
+@pytest.fixture(scope="module")
+def library(folder: Path) -> midge.Library:
+    return midge.compile(folder / "r.onnx", calibration=folder / "samples.npy", name="net")
+
+
+def facts_of(library: midge.Library, measured: Measured | None = None) -> Facts:
+    samples, what = choose_samples(library.graph, None, None)
+    return gather(library.graph, library.program, compare(library.graph, samples[:2], what), measured or Measured())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    loaded = json.loads(path.read_text("utf-8"))
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+@needs_gcc
+def test_the_page_has_every_section_and_fetches_nothing(folder: Path) -> None:
+    text = (folder / "lib" / "report.html").read_text("utf-8")
+    found = Page(text)
+    assert [attributes["id"] for attributes in found.all("section")] == list(TITLES)
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in found.all("meta")
+    for _, attributes in found.elements:
+        assert "src" not in attributes and not any(name.startswith("on") for name in attributes)
+        assert (attributes.get("href") or "#").startswith(("#", "data:,"))
+    assert set(re.findall(r"https?://[^\"' )]+", text)) == {"http://www.w3.org/2000/svg"}
+    assert "@media print" in text and "prefers-color-scheme: dark" in text
+    assert len(found.all("script")) == 1 and "default-src 'none'" in str(found.all("meta"))
+
+
+@needs_gcc
+def test_every_layer_is_in_every_part(folder: Path, library: midge.Library) -> None:
+    report, text = read_json(folder / "lib" / "report.json"), (folder / "lib" / "report.html").read_text("utf-8")
+    assert [layer["name"] for layer in report["layers"]] == [layer.name for layer in library.program.layers]
+    parts = {name: text[text.index(f'<section id="{name}"') :] for name in TITLES}
+    for layer in library.program.layers:
+        label = f"{layer.index} {layer.kind}"
+        assert f"{layer.index}  {layer.kind}</text>" in parts["model"]
+        assert all(label in parts[name].split("</section>")[0] for name in ("arena", "layers", "accuracy", "traceability"))
+    source = emit(library.program)["src/net.c"]
+    for found in report["layers"]:
+        assert found["origin"] and found["functions"] and found["state"] == "exact"
+        assert all(f"{function}(" in source for function in found["functions"])
+    assert sum(found["flash_nbytes"] for found in report["layers"]) == library.program.weight_nbytes == report["weight_nbytes"]
+    assert sum(found["macs"] for found in report["layers"]) == library.program.macs
+    assert max(found["ram_nbytes"] for found in report["layers"]) == max(occupied(library.program))
+    for name in ("x", "y"):
+        assert any(signal["name"] == name for signal in report["signals"]) or name in text
+
+
+@needs_gcc
+def test_the_data_has_these_fields(folder: Path) -> None:
+    """Programs read them; a field that goes or changes its meaning needs another format number."""
+    report = read_json(folder / "lib" / "report.json")
+    assert report["format"] == 1
+    assert list(report) == [
+        "format", "midge", "name", "target", "numerics", "optimize", "digest", "macs", "weight_nbytes", "signals", "layers", "arena", "comparison",
+        "verification", "stack", "build", "warnings", "missing",
+    ]  # fmt: skip
+    assert list(report["layers"][0]) == [
+        "index", "name", "kind", "text", "value", "origin", "functions", "kernels", "kernel_nbytes", "refused", "macs", "flash_nbytes", "ram_nbytes",
+        "output_nbytes", "instructions", "snr_db", "exact_in_float", "largest_error", "largest_error_steps", "not_compared", "state",
+    ]  # fmt: skip
+    assert list(report["signals"][0]) == ["name", "dtype", "shape", "scale", "zero_point", "nbytes", "producer", "readers"]
+    assert list(report["arena"]) == ["nbytes", "align", "lower_bound", "gap", "steps", "peak_step", "peak_layer", "used", "blocks"]
+    assert list(report["stack"]) == ["bound", "path", "open_ends", "painted"]
+
+
+def rectangles(picture: str) -> list[tuple[float, float, float, float]]:
+    """(left, right, first byte, byte after the last) of everything drawn as a block, in the unit of bytes again."""
+    arena = float(re.findall(r'data-arena-bytes="(\d+)"', picture)[0])
+    bottom = max(float(y) for y in re.findall(r'<path d="M62 ([\d.]+)H', picture))
+    scale = arena / (bottom - TOP)
+    drawn = "".join(re.findall(r'<g class="block">.*?</title><path d="([^"]*)"', picture))
+    return [(float(x), float(to), (bottom - float(y)) * scale, (bottom - float(top)) * scale) for x, y, top, to in RECTANGLE.findall(drawn)]
+
+
+@pytest.mark.parametrize("options", [{}, {"schedule": "layers"}, {"optimize": "ram", "stream_input": True}], ids=["rows", "layers", "stream"])
+def test_the_picture_of_the_arena_is_the_plan(folder: Path, options: dict[str, Any]) -> None:
+    """What is drawn ends where the header says the arena ends, and adds up at the peak to the bytes in use there."""
+    program = midge.compile(folder / "r.onnx", calibration=folder / "samples.npy", name="net", **options).program
+    picture, header = svg(program), emit(program)["src/net.h"]
+    assert f'data-arena-bytes="{re.findall(r"NET_ARENA_BYTES ([0-9]+)u", header)[0]}"' in picture
+    highest = max(block.offset + block.nbytes for block in blocks(program))
+    assert highest <= program.arena_nbytes < highest + program.arena_align
+    drawn, tolerance = rectangles(picture), program.arena_nbytes / (HEIGHT - TOP)
+    assert len(drawn) == len(blocks(program))
+    assert max(top for *_, top in drawn) == pytest.approx(highest, abs=tolerance)
+    peak = re.findall(r'class="peak" d="M([\d.]+) ', picture)
+    assert len(peak) == 1
+    alive = [(bottom, top) for left, right, bottom, top in drawn if left < float(peak[0]) < right]
+    cells = {byte for bottom, top in alive for byte in range(round(bottom), round(top))}
+    assert len(cells) == pytest.approx(max(occupied(program)), rel=0.02)
+    assert occupied(program)[program.peak_step] == max(occupied(program)) <= program.lower_bound <= program.arena_nbytes
+    bound_line = re.findall(r'class="lower-bound" d="M\S+ ([\d.]+)H', picture)
+    assert len(bound_line) == 1 and f"lower bound {program.lower_bound:,}" in picture
+    Page(picture)
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_picture_for_a_terminal(library: midge.Library, width: int) -> None:
+    lines = terminal(library.program, width).splitlines()
+    assert max(map(len, lines)) <= width and lines[0].lstrip().startswith("address")
+    grid = "".join(line.split()[-1] for line in lines[1:21])
+    assert {"#", *map(str, range(len(library.program.layers)))} >= set(grid) - {".", "%", "_"} and "#" in grid
+    assert any(line.strip() == "^" for line in lines)
+
+
+def test_ticks_are_round_and_few() -> None:
+    for top in (1, 7, 12, 99, 490, 5924, 98304, 2_000_000):
+        found = ticks(top)
+        assert found[0] == 0 and found[-1] <= top and 2 <= len(found) <= 9
+        assert str(found[1]).rstrip("0") in ("1", "2", "5")
+
+
+def test_hostile_names_stay_text(folder: Path, tmp_path: Path) -> None:
+    library = midge.compile(residual(tmp_path / "h.onnx", HOSTILE), calibration=folder / "samples.npy", name="net")
+    for value in list(library.graph.values.values()):
+        assert value.name  # the names of values come from the model, too
+    library.program.warnings.append(HOSTILE)
+    found = facts_of(library)
+    found = replace(found, layers=tuple(replace(layer, refused=(f"kernel: {HOSTILE}",)) for layer in found.layers))
+    text = page(found, library.graph, library.program)
+    parsed = Page(text)
+    assert len(parsed.all("script")) == len(parsed.all("title")) - len(parsed.all("svg")) - text.count("<g><title>") - text.count('class="block"') == 1
+    assert not parsed.all("img") and "alert(1)</script>" not in text
+    assert "\x1b" not in text and "\u202e" not in text
+    assert any(HOSTILE[:8] in piece for piece in parsed.text)
+    assert json.loads(json.dumps(found.as_dict()))["warnings"] == [HOSTILE]
+
+
+def test_escape_and_shorten() -> None:
+    assert escape("<a href=\"x\" title='y'>&\n\ud800") == "&lt;a href=&quot;x&quot; title=&#x27;y&#x27;&gt;&amp;\\n\\ud800"
+    assert shortened("abc", 3) == "abc" and shortened("abcdefghij", 6) == "abc…ij" and len(shortened("x" * 99, 30)) == 30
+
+
+def test_noise_is_measured_against_the_float_model(folder: Path, library: midge.Library) -> None:
+    """The figure of the output, by the formula, from two runs done here."""
+    reference = canonicalize(load(folder / "r.onnx"))
+    assert is_float_model(reference) and not is_float_model(library.graph)
+    samples, what = choose_samples(library.graph, None, str(folder / "samples.npy"))
+    found = compare(library.graph, samples, what, reference)
+    name = library.graph.outputs[0]
+    kind, noise, signal = library.graph.type(name).q, 0.0, 0.0
+    for sample in samples:
+        real = dequantize(sample[0], library.graph.type("x").q)
+        wanted = run_reference(reference, {"x": real.reshape(reference.type("x").shape)})[name].astype(float)
+        got = dequantize(run_reference(library.graph, {"x": sample[0]})[name], kind)
+        noise, signal = noise + float(np.square(wanted - got).sum()), signal + float(np.square(wanted).sum())
+    assert found.reference == "the float32 model" and found.samples == len(samples) == 8
+    assert found.distances[name].snr_db == pytest.approx(10 * np.log10(signal / noise), abs=0.01)
+    assert 15 < 10 * np.log10(signal / noise) < 60
+
+
+def test_without_the_float_model_the_networks_own_weights_are_the_reference(tmp_path: Path) -> None:
+    """The ReLU of the model is in the range of a type only; real arithmetic clips there, or the figures would be wrong by far."""
+    library = midge.compile(qdq_model(tmp_path / "q.onnx"))
+    samples, what = choose_samples(library.graph, None, None)
+    assert not is_float_model(canonicalize(load(tmp_path / "q.onnx")))
+    found = compare(library.graph, samples, what)
+    assert "dequantized" in found.reference and not found.left_out
+    assert all(distance.snr_db is None or distance.snr_db > 25 for distance in found.distances.values())
+    assert all(distance.largest_steps <= 1.01 for distance in found.distances.values())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_networks_have_reports(seed: int) -> None:
+    proto = random_model(seed)
+    library = midge.compile(proto, calibration=random_feeds(proto, 3), target="cortex-m4")
+    found = facts_of(library)
+    Page(page(found, library.graph, library.program))
+    json.dumps(found.as_dict(), allow_nan=False)
+    points = with_dummies(boxes(library.graph, library.program))
+    ranks = arrange(points)
+    assert sorted(i for rank in ranks for i in rank) == list(range(len(points)))
+    for rank in ranks:
+        placed = sorted((points[i].x - points[i].width / 2, points[i].x + points[i].width / 2) for i in rank)
+        assert all(right <= left + 1e-6 for (_, right), (left, _) in pairwise(placed))
+    assert all(points[source].rank == point.rank - 1 for point in points for source in point.above)
+    assert sum(bool(point.lines) for point in points) == len(library.graph.inputs) + len(library.graph.nodes) + len(library.graph.outputs)
+
+
+@needs_gcc
+def test_the_report_of_a_folder_is_that_of_its_model(folder: Path, tmp_path: Path) -> None:
+    found = run_json("report", folder / "lib", "-o", tmp_path / "page.html", "--data", folder / "samples.npy")
+    assert found["exact"] and found["files"] == {"report.html": str(tmp_path / "page.html"), "report.json": str(tmp_path / "page.json")}
+    again, first = read_json(tmp_path / "page.json"), read_json(folder / "lib" / "report.json")
+    for name in ("digest", "arena", "signals", "build", "weight_nbytes", "missing"):
+        assert again[name] == first[name]
+    assert first["comparison"]["reference"] == "the float32 model" and "dequantized" in again["comparison"]["reference"]
+    assert "instructions" in found["missing"] and "host" in found["missing"]["instructions"]
+
+
+@needs_gcc
+def test_the_same_model_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    options = ("--calibration", folder / "samples.npy", "--target", "host", "--name", "net")
+    result = run("report", folder / "r.onnx", "-o", tmp_path / "out", *options)
+    assert result.exit_code == 0 and "left out: instructions" in result.stderr
+    for name in ("report.html", "report.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (folder / "lib" / name).read_bytes()
+        assert str(tmp_path) not in (tmp_path / "out" / name).read_text("utf-8")
+    listed = {entry["path"] for entry in read_json(folder / "lib" / "manifest.json")["files"]}
+    assert {"report.html", "report.json"} <= listed
+
+
+@needs_gcc
+def test_folders_that_cannot_be_compiled_again_are_refused(folder: Path, tmp_path: Path) -> None:
+    assert_fails(run("report", folder / "lib", "-o", tmp_path / "o", "--optimize", "speed"), 2, "--optimize", "compiled already")
+    assert_fails(run("report", folder / "lib", "-o", tmp_path / "o", "--target", "host"), 2, "--target", "compiled already")
+    assert_fails(run("report", folder, "-o", tmp_path / "o"), 2, "manifest.json")
+    copy = tmp_path / "lib"
+    shutil.copytree(folder / "lib", copy)
+    manifest = read_json(copy / "manifest.json")
+    for change, words in (({"request": None}, "what was asked for"), ({"target": "cortex-m4"}, "comes out differently")):
+        (copy / "manifest.json").write_text(json.dumps({**manifest, **change}))
+        with pytest.raises(UsageError, match=words):
+            reload(copy)
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "request": {**manifest["request"], "own_costs": True}}))
+    with pytest.raises(UsageError, match="--costs"):
+        reload(copy)
+    (tmp_path / "file").write_text("")
+    assert_fails(run("report", folder / "lib", "-o", tmp_path / "file" / "x"), 2, "cannot be written")
+
+
+def test_without_tools_the_report_says_what_is_missing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    samples = sample_file(tmp_path / "s.npz")
+    found = run_json("report", float_model(tmp_path / "f.onnx"), "--calibration", samples, "-o", tmp_path / "out")
+    assert found["exact"] is None and {"instructions", "verification", "code size", "stack bound", "painted stack"} == found["missing"].keys()
+    text = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert text.count("apt-get install") >= 4 and "Not verified" in text and "exact</span>" not in text
+
+
+@needs_arm
+@needs_gcc
+def test_on_an_emulated_core_instructions_and_stack_are_measured(folder: Path, tmp_path: Path) -> None:
+    options = ("--calibration", folder / "samples.npy", "--target", "cortex-m4", "--name", "net")
+    assert run_json("report", folder / "r.onnx", "-o", tmp_path / "out", *options)["missing"] == {}
+    found = read_json(tmp_path / "out" / "report.json")
+    total = found["verification"]["instructions"]
+    assert 0.8 * total < sum(layer["instructions"] for layer in found["layers"]) < 1.1 * total
+    assert found["stack"]["painted"] <= found["stack"]["bound"] <= 1.25 * found["stack"]["painted"] + 16
+    assert found["stack"]["path"][0] == "net_run" and not found["stack"]["open_ends"]
+    assert all(layer["kernel_nbytes"] > 0 for layer in found["layers"])
+    assert "instructions under QEMU, not cycles" in found["verification"]["unit"]
+
+
+def test_the_stack_bound_names_what_it_cannot_bound() -> None:
+    graph = CallGraph()
+    graph.read(
+        'node: { title: "net_run" label: "net_run\\nnet.c:1:1\\n40 bytes (static)" }\n'
+        'node: { title: "a.c:inner" label: "inner\\na.c:1:1\\n100 bytes (dynamic)" }\n'
+        'node: { title: "printf" label: "printf" shape : ellipse }\n'
+        'edge: { sourcename: "net_run" targetname: "a.c:inner" }\nedge: { sourcename: "net_run" targetname: "memcpy" }\n'
+        'edge: { sourcename: "a.c:inner" targetname: "a.c:inner" }\nedge: { sourcename: "a.c:inner" targetname: "printf" }\n'
+    )
+    found = bound(graph, ["net_run"])
+    assert (found.nbytes, found.path[:2]) == (140, ("net_run", "inner"))
+    assert found.open_ends == ("inner calls itself", "inner has a frame of unknown size", "printf is not part of the library")
+
+
+@pytest.mark.slow
+@needs_gcc
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_it(folder: Path, tmp_path: Path, width: int) -> None:
+    """No error on the console, the script runs, and nothing makes a phone's page scroll sideways."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    probe = "<script>onload=function(){var d=document.querySelector('iframe').contentDocument.documentElement;document.title='wide '+d.scrollWidth}</script>"
+    frame = tmp_path / "frame.html"
+    inner = (folder / "lib" / "report.html").read_text("utf-8")
+    frame.write_text(f'{probe}<iframe style="width:{width}px;height:900px;border:0" srcdoc="{escape_attribute(inner)}"></iframe>', "utf-8")
+    common = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    for subject in (folder / "lib" / "report.html", frame):
+        done = subprocess.run([*common, subject.as_uri()], capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0 and "CONSOLE" not in done.stderr, done.stderr
+        if subject == frame:
+            assert int(re.findall(r"<title>wide (\d+)", done.stdout)[0]) <= width
+        else:
+            assert "Point at a block" in done.stdout and all(f'<section id="{name}">' in done.stdout for name in TITLES)
+
+
+def escape_attribute(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;")
+
+
+def test_blocks_join_neighbouring_rows(library: midge.Library) -> None:
+    """As many bytes at every step as the schedule says, those computed in place twice there."""
+    program: Program = library.program
+    totals = [0] * len(program.steps)
+    for block in blocks(program):
+        for step in range(max(block.first, 0), min(block.last, len(totals) - 1) + 1):
+            totals[step] += block.nbytes
+    assert totals == used(program)
+    assert all(each <= total for each, total in zip(occupied(program), totals, strict=True))
