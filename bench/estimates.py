@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from figures import RESULTS
@@ -32,7 +33,7 @@ from midge.run.qemu import run_qemu
 from midge.run.samples import random_samples
 
 TARGET = "cortex-m4"
-PLANS = ({"optimize": "size"}, {"optimize": "balanced"}, {"optimize": "balanced", "schedule": "layers"}, {"optimize": "speed"}, {"numerics": "tflite"})
+PLANS: tuple[dict[str, Any], ...] = ({"optimize": "size"}, {"optimize": "balanced"}, {"optimize": "balanced", "schedule": "layers"}, {"optimize": "speed"}, {"numerics": "tflite"})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

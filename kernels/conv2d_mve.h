@@ -84,8 +84,8 @@ typedef struct {
 } midge_conv2d_columns_mve_constants;
 
 /* 16 channels or fewer, dilation and groups are 1, out_width 2 or more. Rows are rearranged so that a column of taps, pitch = kernel_height * in_channels
- * bytes, is one run, and so is a window. Called with two rows or one. scratch: 4-byte aligned, pitch * columns + 16 bytes: the columns under the pixels that are
- * computed at once, 2 or more, as many as 272 bytes hold, or those of two whole rows if these hold them and out_width is odd. */
+ * bytes, is one run, and so is a window. Called with two rows or one. scratch: 4-byte aligned, pitch * columns + 16 bytes: the columns under the pixels that
+ * are computed at once, 2 or more, as many as 272 bytes hold, or those of two whole rows if these hold them and out_width is odd. */
 void midge_conv2d_columns_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_columns_mve_constants *constants,
                                  int8_t *const *out_rows, unsigned rows, void *scratch);
 

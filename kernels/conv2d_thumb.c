@@ -115,7 +115,8 @@ void midge_conv2d_thumb_s8(const midge_conv2d_params *params, const int8_t *cons
       next.x += params->stride;
       next.out += params->out_channels;
       if (next.x == end) {
-        next = (conv2d_thumb_pixel){-params->pad, next.rows + params->kernel_height, *++out_rows};
+        ++out_rows;
+        next = (conv2d_thumb_pixel){-params->pad, next.rows + params->kernel_height, *out_rows};
       }
     }
     conv2d_thumb_acts(params, constants->pad_row, pixels, scratch);

@@ -177,7 +177,7 @@ void midge_depthwise_narrow_mve_s8(const midge_conv2d_params *params, const int8
   }
 }
 
-enum { STRIP_MVE_FIRST = 4, STRIP_MVE_LAST = 5, STRIP_MVE_STRIP = 6, STRIP_MVE_POINTERS = 7, STRIP_MVE_WORDS = 8 * 4 };
+enum { STRIP_MVE_FIRST = 4, STRIP_MVE_LAST = 5, STRIP_MVE_STRIP = 6, STRIP_MVE_POINTERS = 7 };
 
 /* One channel; pixels are read from the rows, not from the strip. */
 static inline void strip_mve_channel(const int8_t *const *table, const int32_t *stream, const int32_t *entry, int32_t channel, int8_t *out,
@@ -219,22 +219,20 @@ void midge_depthwise_strip_mve_s8(const midge_conv2d_params *params, const int8_
                                   int8_t *const *out_rows, unsigned rows, void *scratch) {
   const midge_conv2d_params *p = params;
   const int8_t *const *last = in_rows + (rows > 1 ? 5 : 2);
-  int32_t words[STRIP_MVE_WORDS];
   midge_strip_mve_params run = {0, rows > 1 ? (int32_t)((uintptr_t)out_rows[1] - (uintptr_t)out_rows[0]) : 0, p->out_width < 6 ? p->out_width : 6};
-  (void)scratch;
   for (int32_t x = 0; x < p->out_width; x += run.columns) {
     x = x < p->out_width - run.columns ? x : p->out_width - run.columns;
     int32_t first = x - p->pad, end = first + run.columns + 2, width = p->in_width;
-    int8_t *strip = (int8_t *)words, *to = strip;
+    int8_t *to = scratch;
     if (first < 0) {
-      to = midge_fill(strip, constants->pad_row[0], 16);
+      to = midge_fill(to, constants->pad_row[0], 16);
       first = 0;
     }
     int32_t inside = (end < width ? end : width) - first, start = first * p->in_channels;
     if (end > width) {
       midge_fill(to + 16 * inside, constants->pad_row[0], 16);
     }
-    const int8_t *table[STRIP_MVE_POINTERS] = {NULL, NULL, NULL, *last + start, to, to + 16 * (inside - 4), strip};
+    const int8_t *table[STRIP_MVE_POINTERS] = {NULL, NULL, NULL, *last + start, to, to + 16 * (inside - 4), scratch};
     for (int32_t i = 0; i < 3; ++i) {
       table[i] = in_rows[i] + start;
     }

@@ -74,7 +74,7 @@ typedef struct {
 } midge_depthwise_strip_mve_constants;
 
 /* 3x3, stride 1, one output channel for each of 4 or more input channels, 4 columns or more, one column of padding at most on either side. Called with two
- * rows or one. No scratch. */
+ * rows or one. scratch: the strip, 4-byte aligned, 16 * (min(out_width, 6) + 2) bytes. */
 void midge_depthwise_strip_mve_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_strip_mve_constants *constants,
                                   int8_t *const *out_rows, unsigned rows, void *scratch);
 

@@ -23,16 +23,16 @@ from midge.toolchain import compile_objects, link, runtime_dir
 STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wmissing-prototypes", "-Werror")
 
 
-def build_server(library: Path, work: Path, *, hooks: bool = True) -> list[str]:
-    """The command of a program of this computer that serves a written library."""
+def build_server(library: Path, work: Path, *, hooks: bool = True, checks: Sequence[str] = ()) -> list[str]:
+    """The command of a program of this computer that serves a written library. checks: flags of sanitizers."""
     runtime, target = runtime_dir(), get_target("host")
     work.mkdir(parents=True, exist_ok=True)
     (work / "midge_model.h").write_text(adapter_header(load_manifest(library)))
     includes = (library / "src", runtime, work)
-    own = compile_objects([runtime / "hil_server.c", runtime / "port_hil_host.c"], work / "own", target, includes=includes, extra=STRICT)
-    extra = ("-include", "midge_hooks.h") if hooks else ()
+    own = compile_objects([runtime / "hil_server.c", runtime / "port_hil_host.c"], work / "own", target, includes=includes, extra=[*STRICT, *checks])
+    extra = [*checks, *(("-include", "midge_hooks.h") if hooks else ())]
     objects = compile_objects(library_sources(library), work / "library", target, includes=includes, extra=extra)
-    return [str(link([*own, *objects], work / "server", target))]
+    return [str(link([*own, *objects], work / "server", target, extra=checks))]
 
 
 def flip_weight(library: Path, to: Path) -> Path:

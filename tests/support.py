@@ -14,7 +14,7 @@ from midge.lower import Choice, lower
 from midge.program import Program
 from midge.run.interpreter import Interpreter
 from midge.run.reference import run_reference
-from midge.schedule import place
+from midge.schedule import Wish, place
 from midge.targets import get_target
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,8 +52,8 @@ def op_graph(op: Op, inputs: list[TensorType | tuple[TensorType, Array]], out: T
     return graph
 
 
-def program_of(graph: Graph, target: str = "host", optimize: str = "balanced") -> Program:
-    return place(lower(graph, get_target(target), "net", "0" * 64, Choice(optimize)))
+def program_of(graph: Graph, target: str = "host", optimize: str = "balanced", by_rows: bool = True) -> Program:
+    return place(lower(graph, get_target(target), "net", "0" * 64, Choice(optimize)), Wish(by_rows=by_rows))
 
 
 def joined(graphs: list[Graph]) -> Graph:

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from support import assert_kernels_match, needs_arm, op_graph, program_of, s8
 
 from midge.ir import DType, Quant, TensorType
+from midge.lower import Choice, lower
 from midge.microkernels.depthwise_line import MOST_TAPS, PAIRS
 from midge.microkernels.line_block import POOL, block, products, weight_names
 from midge.microkernels.line_column import OUTPUTS, Op, allocate, operations, shortest
 from midge.microkernels.line_column import POOL as COLUMN_POOL
-from midge.lower import Choice, lower
 from midge.ops.conv import Conv2D
 from midge.run.interpreter import Interpreter
 from midge.run.reference import run_reference
@@ -83,7 +83,7 @@ def test_assembly_equals_twin(numerics, target, tmp_path):
     for taps in (*range(2, 20), 23, 24, 25, 31, 32):
         outputs, stride = 4 + taps % 9, 1 + taps % 5 // 4
         more = {"stride": stride, "zero_point": (-128, 3)[taps % 2], "even": bool(taps % 3), "before": taps % 4 // 3}
-        cases += [line(rng, taps, outputs, 4 + taps % 3, numerics, **more, across=across) for across in (False, True)]
+        cases += [line(rng, taps, outputs, 4 + taps % 3, numerics, **more, across=across) for across in (False, True)[: 1 + taps % 2]]
     assert_assembly_matches(cases, target, "balanced", tmp_path, LINE, COLUMN)
     found = {symbol.removesuffix("_tflite") for graph, _ in cases for symbol in program_of(graph, target).routines}
     columns, used = ({symbol for symbol in found if symbol.startswith(f"midge_depthwise_{kind}")} for kind in ("column", "line"))
@@ -172,4 +172,5 @@ def test_layers_that_are_not_served_say_why():
     ):
         call = program_of(graph, "cortex-m4").calls[0]
         assert call.kernel.symbol not in (LINE, COLUMN)
-        assert any(text.startswith(("depthwise_line_dsp_s8: ", "depthwise_column_dsp_s8: ")) and reason in text for text in call.refused), (reason, call.refused)
+        kernels = ("depthwise_line_dsp_s8: ", "depthwise_column_dsp_s8: ")
+        assert any(text.startswith(kernels) and reason in text for text in call.refused), (reason, call.refused)

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from cli_support import SHOWN, assert_fails, needs_gcc, qdq_model, run, run_json
 from hil_support import STRICT, Cable, build_server, flip_weight
 from hypothesis import given
 from hypothesis import strategies as st
+from serial import SerialException
 
 from midge.codegen.manifest import load_manifest
 from midge.codegen.reference import load_reference
@@ -125,6 +129,36 @@ def test_a_board_that_is_reset_begins_the_sample_again(library: Path, server: li
     assert found.exact and found.board is not None and found.board.traffic.restarts == 1
 
 
+def test_a_cable_that_is_pulled_and_put_back(library: Path, server: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device goes away in the middle, is absent for a while, and the session goes on where it was."""
+    opened, right = [], Line._open
+
+    class Pulled:
+        def __init__(self, port: Any) -> None:
+            self.port, self.left = port, 10
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.port, name)
+
+        def write(self, data: bytes) -> int | None:
+            self.left -= 1
+            if self.left == 0:
+                raise SerialException("gone")
+            return int(self.port.write(data))
+
+    def open_again(self: Line) -> Any:
+        opened.append(self.port)
+        if len(opened) == 2:
+            raise SerialException("still gone")
+        return Pulled(right(self)) if len(opened) == 1 else right(self)
+
+    monkeypatch.setattr(Line, "_open", open_again)
+    with Cable(server) as cable:
+        found = verify(library, random_samples(load_reference(library), 1), on=cable.place)
+    assert found.exact and len(opened) == 3
+    assert found.board is not None and found.board.traffic.restarts == 0 and found.board.traffic.resent == 1
+
+
 def test_a_session_that_breaks_off_leaves_the_board_ready(library: Path, server: list[str]) -> None:
     graph = load_reference(library)
     with Cable(server) as cable:
@@ -150,6 +184,24 @@ def test_the_board_refuses_what_is_out_of_range(library: Path, server: list[str]
             with pytest.raises(VerifyFailed, match=f"refused {op.name}"):
                 one.request(op, *words, data=data)
         assert one.request(Op.READ, 0, 0, 4) is not None
+
+
+def test_noise_does_no_harm(library: Path, tmp_path: Path) -> None:
+    """Requests with any arguments, cut short or too long, and plain noise, under sanitizers; then the board still answers."""
+    noise = np.random.default_rng(5)
+    sent = [frame(5, 1, Op.HELLO, b"")]
+    for sequence in range(2, 400):
+        words = noise.choice([0, 1, 2, 3, 191, 192, 0x7FFFFFFF, 0xFFFFFFFF], noise.integers(0, 5)).astype("<u4").tobytes()
+        body = bytes([5, sequence % 256, int(noise.integers(0, 9))]) + words + noise.bytes(int(noise.integers(0, 250)))
+        sent.append(b"\0" + encode_cobs(body + zlib.crc32(body).to_bytes(4, "little")) + b"\0")
+        sent.append(noise.bytes(int(noise.integers(0, 1000))) if sequence % 7 == 0 else b"")
+    sent.append(frame(6, 1, Op.HELLO, b""))
+    command = build_server(library, tmp_path, checks=("-fsanitize=address,undefined", "-fno-sanitize-recover=all"))
+    done = subprocess.run(command, input=b"".join(sent), capture_output=True, timeout=60, check=False, env={"ASAN_OPTIONS": "detect_leaks=0"})
+    assert done.returncode == 0, done.stderr.decode()
+    replies = [reply for reply in map(parse_reply, filter(None, done.stdout.split(b"\0"))) if reply is not None]
+    assert len(replies) > 300 and {reply.status for reply in replies} == {0, 2, 3}
+    assert replies[-1].session == 6 and Hello.parse(replies[-1].data).name == "kws"
 
 
 def test_nothing_is_verified_that_was_not_compared(library: Path, server: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +290,5 @@ def test_firmware_on_the_emulated_uart(library: Path, tmp_path: Path, monkeypatc
 
 
 def make(project: Path) -> None:
-    import subprocess
-
     done = subprocess.run(["make", "-s", "-C", str(project)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

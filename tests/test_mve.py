@@ -14,6 +14,7 @@ from support import assert_kernels_match, joined, needs_arm, op_graph, program_o
 from midge.codegen.write import write_library
 from midge.fixedpoint import requantize
 from midge.ir import DType, Quant, TensorType
+from midge.lower import Choice, lower
 from midge.microkernels.mve import Requantization, Taps
 from midge.microkernels.mve_taps import LANES, groups_of
 from midge.ops.binary import Add, Sub
@@ -21,8 +22,12 @@ from midge.ops.binary_linear import find_linear
 from midge.ops.conv import Conv2D
 from midge.ops.pool import AveragePool
 from midge.run.host import run_host
+from midge.run.interpreter import Interpreter
 from midge.run.qemu import run_qemu
 from midge.run.reference import run_reference
+from midge.schedule import Wish, place
+from midge.schedule.plan import Planner, adopt, natural_grain
+from midge.targets import get_target
 
 TARGET = "cortex-m55"
 KINDS = (
@@ -32,6 +37,7 @@ KINDS = (
     "conv2d_window",
     "conv2d_pixel",
     "depthwise",
+    "depthwise_column",
     "depthwise_wide",
     "depthwise_widest",
     "depthwise_narrow",
@@ -76,18 +82,54 @@ def kernels(graph, optimize="balanced"):
     return [call.kernel.symbol for call in program_of(graph, TARGET, optimize).calls]
 
 
+def by_rows(graph, target):
+    """A Program that computes a layer in steps of as many rows as its kernel takes."""
+    program = lower(graph, get_target(target), "net", "0" * 64, Choice("balanced"))
+    adopt(program, Planner(program, Wish()).plan([natural_grain(call) for call in program.calls], budget=1 << 30))  # any arena will do
+    return program
+
+
 @settings(max_examples=250, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from(["onnx", "tflite"]))
-def test_twins_equal_reference(seed, numerics):
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["onnx", "tflite"]), st.booleans())
+def test_twins_equal_reference(seed, numerics, rows):
     graph, feeds = random_case(np.random.default_rng(seed), numerics)
     assert "_mve" in kernels(graph)[0]
-    assert_kernels_match(graph, feeds, TARGET)
+    if not rows:
+        assert_kernels_match(graph, feeds, TARGET)
+        return
+    (output,) = Interpreter(by_rows(graph, TARGET)).run([feeds["in0"]])
+    np.testing.assert_array_equal(output, run_reference(graph, feeds)["out0"].reshape(output.shape), err_msg=f"{graph.nodes[0].op}")
 
 
-def assert_assembly_matches(cases, target, folder):
+@pytest.mark.parametrize("width", [1, 3, 4])
+def test_rows_of_an_odd_number_of_pixels_come_in_twos(width):
+    """So that no pixel is without a partner, but in the last of an odd number of rows; pointwise and columns of taps."""
+    rng = np.random.default_rng(5)
+    for op, kernel, channels in ((Conv2D(), (1, 1), 20), (Conv2D(pads=(1, 1, 1, 1)), (3, 3), 3)):
+        if kernel == (1, 1) or width > 1:
+            graph, feeds = convolution(rng, op, (1, 5, width, channels), kernel, 6, "tflite")
+            program = by_rows(graph, TARGET)
+            assert [step.count for step in program.steps] == ([2, 2, 1] if width % 2 else [1] * 5)
+            (output,) = Interpreter(program).run([feeds["in0"]])
+            np.testing.assert_array_equal(output, run_reference(graph, feeds)["out0"].reshape(output.shape))
+
+
+@pytest.mark.parametrize("name", ["pointwise", "conv2d", "conv2d_window"])
+def test_a_flat_layer_may_be_split_whatever_serves_it(name):
+    """Rows of one pixel and of an odd number."""
+    for width in (1, 3):
+        graph, feeds = convolution(np.random.default_rng(6), Conv2D(), (1, 5, width, 16), (1, 1), 8, "onnx")
+        program = lower(graph, get_target(TARGET), "net", "0" * 64, Choice("balanced", prefer=f"{name}_mve_s8"))
+        assert program.calls[0].kernel.symbol == f"midge_{name if width > 1 or name != 'conv2d_window' else 'pointwise'}_mve_s8"
+        adopt(program, Planner(program, Wish()).plan([1]))
+        (output,) = Interpreter(program).run([feeds["in0"]])
+        np.testing.assert_array_equal(output, run_reference(graph, feeds)["out0"].reshape(output.shape))
+
+
+def assert_assembly_matches(cases, target, folder, rows=False):
     """All cases in one library: emulated core == host C (twins) == reference."""
     graph = joined([graph for graph, _ in cases])
-    program = program_of(graph, target)
+    program = by_rows(graph, target) if rows else place(lower(graph, get_target(target), "net", "0" * 64), Wish(by_rows=False))
     assert all("_mve" in call.kernel.symbol for call in program.calls)
     feeds = {f"g{i}_{name}": data for i, (_, feed) in enumerate(cases) for name, data in feed.items()}
     expected = run_reference(graph, feeds)
@@ -100,13 +142,16 @@ def assert_assembly_matches(cases, target, folder):
 
 
 @needs_arm
-@pytest.mark.parametrize(("numerics", "target"), [("onnx", "cortex-m55"), ("tflite", "cortex-m85")])
-def test_assembly_equals_twins(numerics, target, tmp_path):
+@pytest.mark.parametrize(("numerics", "target", "rows"), [("onnx", "cortex-m55", False), ("tflite", "cortex-m85", True)])
+def test_assembly_equals_twins(numerics, target, rows, tmp_path):
     rng = np.random.default_rng(11)
     cases = [random_case(rng, numerics) for _ in range(40)]
     for channels in (5, 8, 16, 31, 32, 64, 100, 200, 300):  # pointwise: all ways to read a depth, odd numbers of pixels, dense
         cases.append(convolution(rng, Conv2D(), (1, 3, 3, channels), (1, 1), 6, numerics))
         cases.append(convolution(rng, Conv2D(), (1, 1, 1, channels), (1, 1), 13, numerics))
+    for channels in (20, 37):  # rows as taps: one pixel wide, and several with a stride
+        cases.append(convolution(rng, Conv2D((1, 1), groups=channels), (1, 12, 1, channels), (5, 1), channels, numerics))
+        cases.append(convolution(rng, Conv2D((2, 2), groups=channels), (1, 12, 7, channels), (3, 1), channels, numerics))
     for channels in (2, 4, 8):  # several pixels a vector
         cases.append(convolution(rng, Conv2D(pads=(1, 1, 1, 1), groups=channels), (1, 4, 13, channels), (3, 2), channels, numerics))
     for kernel in ((10, 1), (5, 5), (7, 7)):  # more taps than core registers
@@ -125,7 +170,7 @@ def test_assembly_equals_twins(numerics, target, tmp_path):
         cases += [convolution(rng, op, (1, 3, width, channels), (3, 3) if dilation == 1 else (3, 2), 8, numerics) for width in (5, 14)]
     for channels, kernel, stride in ((1, (10, 4), 2), (3, (3, 3), 2), (3, (3, 3), 1), (7, (2, 5), 1)):  # columns of taps, in more than one run
         cases.append(convolution(rng, Conv2D((1, stride), pads=(1, 1, 1, 1)), (1, 11, 67, channels), kernel, 8, numerics))
-    taken = assert_assembly_matches(cases, target, tmp_path)
+    taken = assert_assembly_matches(cases, target, tmp_path, rows)
     assert taken == {f"midge_{name}_mve_s8" for name in KINDS}
 
 

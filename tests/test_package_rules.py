@@ -12,9 +12,10 @@ import pytest
 from cli_support import assert_fails, run, run_json
 from package_support import SAMPLES, WAYS, expected, library, model, write
 
+import midge
 from midge.codegen.c import emit
 from midge.codegen.manifest import changed_files, load_manifest
-from midge.errors import IRError, UsageError
+from midge.errors import IRError, Unsupported, UsageError
 from midge.package import FORMATS, check_formats, package_files
 from midge.package.checks import RULES, check_package
 from midge.package.flags import lint_flags
@@ -80,7 +81,7 @@ DAMAGE = [
     ("cmake", cut("CMakeLists.txt", "endif()\n\nif(KWS_INSTALL)", "\nif(KWS_INSTALL)"), "not closed"),
     ("cmake", cut("examples/cmake/CMakeLists.txt", "endif()", "endforeach()"), "closes nothing"),
     ("cmake", cut("CMakeLists.txt", "LANGUAGES C)", "LANGUAGES C"), "brackets"),
-    ("cmake", drop("examples/qemu/startup.c"), "startup.c"),
+    ("cmake", drop("examples/qemu/CMakeLists.txt"), "adds ../qemu, which has no CMakeLists.txt"),
     ("make", drop("examples/qemu/board.ld"), "board.ld"),
     ("meson", cut("examples/meson/meson.build", "../main.c", "../other.c"), "other.c"),
     ("rust", cut("build.rs", '    "src/kws.c",\n'), "does not list src/kws.c"),
@@ -130,6 +131,12 @@ def test_formats_are_sorted_and_unknown_ones_refused() -> None:
     assert check_formats(["rust", "cmake", "rust"]) == ("cmake", "rust")
     with pytest.raises(UsageError, match="--package scons: not known; the packages are cmake, make"):
         library("kws").write("never", ("cmake", "scons"))
+    assert not Path("never").exists()
+
+
+def test_a_safe_crate_needs_a_reentrant_library() -> None:
+    with pytest.raises(Unsupported, match="--package rust: with --memory only one instance may run"):
+        midge.compile(model(), name="kws", calibration={"x": SAMPLES}, target="cortex-m7", memory="dtcm:64K@fast,sram:256K").write("never", ("rust",))
     assert not Path("never").exists()
 
 

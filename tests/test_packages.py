@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-from package_support import WAYS, expected, needs, sh, shown, write
+from package_support import WAYS, expected, library, needs, sh, shown, write
 from support import needs_arm
 
 from midge.codegen.manifest import changed_files
 from midge.package import FORMATS
 from midge.package.flags import lint_flags
+from midge.run.golden import golden_files
+from midge.run.samples import random_samples
 from midge.targets import get_target
 
 ALL = tuple(FORMATS)
@@ -87,11 +91,11 @@ def test_cmake_builds_runs_and_installs_for_a_project_that_finds_it(folder: Call
     assert shown(sh("built/toy", cwd=tmp_path)) == expected("kws")
 
 
-def toy(place: Path, library_folder: Path, how: str) -> None:
+def toy(place: Path, library_folder: Path, how: str, more: str = "") -> None:
     """A project of somebody else's with the example as its program."""
     place.mkdir()
     shutil.copy(library_folder / "examples/main.c", place)
-    (place / "CMakeLists.txt").write_text(TOY.replace("<<find>>", how), "utf-8")
+    (place / "CMakeLists.txt").write_text(TOY.replace("<<find>>", how) + more, "utf-8")
 
 
 @needs("cmake", "gcc")
@@ -106,6 +110,26 @@ def test_cmake_is_a_folder_of_another_project(folder: Callable[[str], Path], tmp
     assert not (tmp_path / "built/kws/examples").exists(), "the example is not for other projects"
 
 
+def golden(name: str) -> tuple[dict[str, str], str]:
+    """Files of a test bench, and what the example prints on its first sample."""
+    net = library(name)
+    samples = random_samples(net.graph, 2)
+    return golden_files(net.program, net.graph, samples), " ".join(f"{value:g}" for value in np.asarray(net.run(*samples[0])).reshape(-1).tolist())
+
+
+@needs("cmake", "ctest", "make", "gcc")
+@pytest.mark.parametrize("name", ["kws", pytest.param("Kws_2", marks=pytest.mark.slow)])
+def test_the_example_takes_the_first_sample_of_the_test_bench(name: str, tmp_path: Path) -> None:
+    more, wanted = golden(name)
+    directory = library(name).write(tmp_path / name, ("cmake", "make"), more)
+    assert wanted != expected(name)
+    assert shown(sh("make", "-s", "run", cwd=directory)) == wanted
+    sh("cmake", "-S", directory, "-B", "build", *NINJA, cwd=tmp_path)
+    sh("cmake", "--build", "build", cwd=tmp_path)
+    assert shown(sh(f"build/examples/cmake/{name}_example", cwd=tmp_path)) == wanted
+    assert "100% tests passed" in sh("ctest", "--test-dir", "build", cwd=tmp_path)
+
+
 @needs_arm
 @needs("cmake")
 @pytest.mark.parametrize("name", ["kws", pytest.param("Kws_2", marks=pytest.mark.slow), pytest.param("test", marks=pytest.mark.slow)])
@@ -114,6 +138,35 @@ def test_cmake_cross_compiles_with_the_toolchain_file_and_the_image_runs(name: s
     sh("cmake", "-S", folder(name), "-B", "build", *NINJA, f"-DCMAKE_TOOLCHAIN_FILE={chain}", cwd=tmp_path)
     sh("cmake", "--build", "build", cwd=tmp_path)
     assert shown(sh("cmake", "--build", "build", "--target", f"run_{name}_example", cwd=tmp_path, timeout=60)) == expected(name)
+
+
+@needs_arm
+@needs("cmake")
+def test_a_fresh_project_runs_on_the_emulated_board(folder: Callable[[str], Path], tmp_path: Path) -> None:
+    more = "target_link_libraries(toy PRIVATE midge::kws_qemu)\nadd_custom_target(run COMMAND toy)\n"
+    toy(tmp_path / "toy", folder("kws"), f"add_subdirectory({folder('kws')} kws)", more)
+    sh("cmake", "-S", "toy", "-B", "built", *NINJA, f"-DCMAKE_TOOLCHAIN_FILE={folder('kws') / 'cmake/cortex-m4.cmake'}", cwd=tmp_path)
+    assert shown(sh("cmake", "--build", "built", "--target", "run", cwd=tmp_path, timeout=120)) == expected("kws")
+
+
+@pytest.mark.slow
+@needs_arm
+@needs("cmake", "ctest")
+@pytest.mark.parametrize("name", ["kws", "Kws_2", "test"])
+def test_the_test_bench_runs_on_the_emulated_board(name: str, tmp_path: Path) -> None:
+    more, wanted = golden(name)
+    directory = library(name).write(tmp_path / name, ("cmake",), more)
+    chain = f"-DCMAKE_TOOLCHAIN_FILE={directory / 'cmake' / str(WAYS[name]['target'])}.cmake"
+    sh("cmake", "-S", directory, "-B", "build", *NINJA, chain, cwd=tmp_path)
+    sh("cmake", "--build", "build", cwd=tmp_path)
+    assert shown(sh("cmake", "--build", "build", "--target", f"run_{name}_example", cwd=tmp_path, timeout=60)) == wanted
+    assert "100% tests passed" in sh("ctest", "--test-dir", "build", cwd=tmp_path)
+    data = directory / "test" / "golden_data.c"
+    text = data.read_text("utf-8")
+    data.write_text(re.sub(r"(golden_outputs\[\] = \{\s*)(\d+)", lambda m: f"{m[1]}{int(m[2]) ^ 1}", text), "utf-8")
+    sh("cmake", "--build", "build", cwd=tmp_path)
+    with pytest.raises(AssertionError, match="0% tests passed"):
+        sh("ctest", "--test-dir", "build", cwd=tmp_path)
 
 
 @needs_arm
@@ -166,6 +219,16 @@ def test_meson_builds_and_runs(name: str, tmp_path: Path) -> None:
     sh("meson", "compile", "-C", "build", cwd=directory)
     assert shown(sh("build/examples/meson/" + f"{name}_example", cwd=directory)) == expected(name)
     assert "Fail:               0" in sh("meson", "test", "-C", "build", cwd=directory)
+
+
+@pytest.mark.slow
+@needs("meson", "ninja", "gcc")
+def test_meson_takes_the_test_bench(tmp_path: Path) -> None:
+    more, wanted = golden("kws")
+    directory = library("kws").write(tmp_path / "kws", ("meson",), more)
+    sh("meson", "setup", "build", cwd=directory)
+    sh("meson", "compile", "-C", "build", cwd=directory)
+    assert shown(sh("build/examples/meson/kws_example", cwd=directory)) == wanted
 
 
 @pytest.mark.slow

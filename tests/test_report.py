@@ -169,7 +169,7 @@ def test_the_data_has_these_fields(folder: Path) -> None:
         "output_nbytes", "instructions", "snr_db", "exact_in_float", "largest_error", "largest_error_steps", "not_compared", "state",
     ]  # fmt: skip
     assert list(report["signals"][0]) == ["name", "dtype", "shape", "scale", "zero_point", "nbytes", "producer", "readers"]
-    assert list(report["arena"]) == ["nbytes", "align", "lower_bound", "gap", "steps", "peak_step", "peak_layer", "used", "blocks"]
+    assert list(report["arena"]) == ["nbytes", "align", "lower_bound", "gap", "steps", "peak_step", "peak_layer", "used", "blocks", "memories"]
     assert list(report["stack"]) == ["bound", "path", "open_ends", "painted"]
 
 
@@ -327,6 +327,16 @@ def test_folders_that_cannot_be_compiled_again_are_refused(folder: Path, tmp_pat
         reload(copy)
     (tmp_path / "file").write_text("")
     assert_fails(run("report", folder / "lib", "-o", tmp_path / "file" / "x"), 2, "cannot be written")
+
+
+@pytest.mark.parametrize("options", [{"memory": "dtcm:1K@fast,sram:64K"}, {"optimize": "ram", "stream_input": True}, {"optimize": "size"}], ids=str)
+def test_a_folder_is_compiled_again_as_it_was(folder: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    first = midge.compile(folder / "r.onnx", calibration=folder / "samples.npy", target="cortex-m4", name="net", **options)
+    again = reload(first.write(tmp_path / "lib"))
+    assert emit(again.program) == emit(first.program)
+    found = facts_of(again)
+    assert set(found.arena.memories) == {memory.name for memory in first.program.memories}
+    assert ("Not drawn" in page(found, again.graph, again.program)) == ("memory" in options)
 
 
 def test_without_tools_the_report_says_what_is_missing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

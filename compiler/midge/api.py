@@ -41,7 +41,7 @@ from midge.ptq import quantize_model as quantize
 from midge.report.summary import Report, summarize
 from midge.run.interpreter import Interpreter
 from midge.run.tune import tune as measure
-from midge.schedule import Wish, parse_memories, place, spare
+from midge.schedule import Wish, parse_memories, place, spare, used
 from midge.schedule.plan import Progress as PlanProgress
 from midge.targets import Target, get_target
 from midge.text import print_graph
@@ -172,7 +172,7 @@ def compile(
 
     options: those of quantized_graph: calibration, observer, numerics, shapes, batch, progress.
     optimize: "balanced" takes the fastest kernels that store no more bytes of weights than the model has, "speed" any, "size" the portable ones; each with
-    all the RAM saved that costs no time. "ram" takes the kernels of "balanced" and the least RAM.
+    all the RAM saved that costs no time. "ram" takes the kernels of "balanced", or slower ones of less scratch where that saves RAM, and the least RAM.
     ram: the arena has at most so many bytes, at the cost of time where needed. flash: at most so many bytes of code and constants; the fewest
     instructions within them are chosen. cycles: a run takes at most so many by estimate. What cannot be met fails with ways out (see midge.budget).
     schedule: "rows" computes rows of several layers in turn where that saves RAM, "layers" one layer after the other. costs: a table of `midge tune`.
@@ -194,7 +194,7 @@ def compile(
     wish = Wish(optimize == "ram", ram, stream_input, stepwise, schedule == "rows", parse_memories(memory))
     program = within(Attempt(graph, machine, digest, choice, wish, keep_dead_channels, cycles), _placed(plan_progress))
     program.optimize = optimize
-    program.request = {**asdict(wish), "flash": flash, "saved": choice.saved, "own_costs": costs is not None}
+    program.request = {**asdict(wish), "memories": memory, "flash": flash, "saved": choice.saved, "own_costs": costs is not None}
     return Library(graph, program, dead)
 
 
@@ -218,14 +218,40 @@ def placed(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish
         raise UsageError("--stepwise: a run whose input is streamed is cut by its rows already; leave one of --stream-input and --stepwise out")
     if wish.stream and len(graph.inputs) != 1:
         raise UsageError(f"--stream-input: the model has {len(graph.inputs)} inputs; one is offered")
-    program = lower(graph, target, graph.name, digest, choice)
     try:
-        return place(program, wish, progress)
+        return (_lean if wish.least else _lowered)(graph, target, digest, choice, wish, progress)
     except UsageError:
         if wish.ram is None:
             raise
         portable = place(lower(graph, target, graph.name, digest, replace(choice, optimize="size", flash=None, require_fast=False)), replace(wish, least=True))
         return place(lower(graph, target, graph.name, digest, replace(choice, room=spare(portable, wish.ram))), wish, progress)
+
+
+def _lowered(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish, progress: PlanProgress | None) -> Program:
+    return place(lower(graph, target, graph.name, digest, choice), wish, progress)
+
+
+def _lean(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish, progress: PlanProgress | None) -> Program:
+    """The Program with the smallest arena: with the fastest kernels, or if that is smaller with those that need the least scratch, and the fastest again where
+    their scratch costs nothing."""
+    fast = _lowered(graph, target, digest, choice, wish, progress)
+    lean = lower(graph, target, graph.name, digest, replace(choice, least_scratch=True))
+    if not _may_save(fast, lean):
+        return fast
+    lean = place(lean, wish, progress)
+    if lean.arena_nbytes >= fast.arena_nbytes:
+        return fast
+    mixed = _lowered(graph, target, digest, replace(choice, room=spare(lean, lean.arena_nbytes)), wish, progress)
+    return mixed if mixed.arena_nbytes <= lean.arena_nbytes else lean
+
+
+def _may_save(fast: Program, lean: Program) -> bool:
+    """Whether the scratch that `lean` does without is what makes the arena of `fast` as large as it is."""
+    if len(fast.calls) != len(lean.calls):
+        return True
+    saved = [one.scratch_nbytes - other.scratch_nbytes for one, other in zip(fast.calls, lean.calls, strict=True)]
+    without = [nbytes - (saved[step.call] if step.call >= 0 else 0) for step, nbytes in zip(fast.steps, used(fast), strict=True)]
+    return any(saved) and max(without) < fast.lower_bound
 
 
 def tune(

@@ -23,6 +23,7 @@ from midge.schedule import Wish
 from midge.schedule.timeline import timeline
 from midge.targets import Target, get_target
 
+BOTH = "--stream-input and --optimize size"
 LONGEST = 40  # characters of a name
 SHOWN = 3  # tensors or layers that are named, largest first
 
@@ -78,7 +79,8 @@ def within(attempt: Attempt, compile: Compile) -> Program:
     if attempt.choice.flash is not None:
         nbytes = flash_of(emit(program), attempt.target)
         if nbytes is not None and nbytes > attempt.choice.flash:
-            text = f"--flash {attempt.choice.flash}: kernels fit by the tables, but the C takes {nbytes:,} bytes as the compiler for {attempt.target.name} builds it with {OPT}"
+            built = f"{nbytes:,} bytes as the compiler for {attempt.target.name} builds it with {OPT}"
+            text = f"--flash {attempt.choice.flash}: kernels fit by the tables, but the C takes {built}"
             raise Unsupported(_flash_ways(text, attempt, compile))
     if attempt.cycles is not None:
         found = estimate_cycles(program, attempt.choice.costs)
@@ -110,10 +112,12 @@ def _ram_ways(text: str, attempt: Attempt, compile: Compile) -> str:
     ways += [Way("--schedule rows", _rows)] if not attempt.wish.by_rows else []
     ways += [Way("no --stepwise", _not_stepwise)] if attempt.wish.stepwise else []
     ways += [Way("--stream-input", _stream)] if streamable else []
-    ways += [Way("--stream-input and --optimize size", lambda a: _stream(_size(a)))] if streamable and attempt.choice.optimize != "size" else []
+    ways += [Way(BOTH, lambda a: _stream(_size(a)))] if streamable and attempt.choice.optimize != "size" else []
     tried = _try([*ways, *_common(attempt)], base, compile, lambda _, p: p.arena_nbytes)
+    tried = [way for way in tried if way.name != BOTH or way.value < min(t.value for t in tried if t.name != BOTH)]
     tried.append(Tried(_half(program), half_the_rows(program), False))
-    return "\n".join([text, peak(program), *_ranked(tried, program.arena_nbytes, budget, f"bytes, the least RAM with the kernels of --optimize {attempt.choice.optimize}")])
+    unit = "bytes with --optimize ram" if attempt.wish.by_rows else "bytes layer by layer"
+    return "\n".join([text, peak(program), *_ranked(tried, program.arena_nbytes, budget, unit)])
 
 
 def _flash_ways(text: str, attempt: Attempt, compile: Compile) -> str:
@@ -134,7 +138,7 @@ def _cycle_ways(text: str, attempt: Attempt, compile: Compile, program: Program)
     budget, table = attempt.cycles or 0, attempt.choice.costs
     base = replace(attempt, cycles=None)
     before = estimate_cycles(program, table)
-    ways = [Way(f"--optimize {name}", _optimize(name)) for name in ("balanced", "speed") if name != attempt.choice.optimize and attempt.choice.optimize != "speed"]
+    ways = [Way(f"--optimize {name}", _optimize(name)) for name in {"size": ("balanced", "speed"), "balanced": ("speed",)}.get(attempt.choice.optimize, ())]
     ways += [Way("no --ram", lambda a: replace(a, wish=replace(a.wish, ram=None)))] if attempt.wish.ram is not None else []
     ways += [Way("no --flash", lambda a: replace(a, choice=replace(a.choice, flash=None)))] if attempt.choice.flash is not None else []
     faster = [name for name in offered() if load_factors()[name].middle < load_factors()[attempt.target.name].middle]
@@ -220,8 +224,8 @@ def _ranked(tried: list[Tried], before: int, budget: int, unit: str) -> list[str
     lines = [f"ways out, from {before:,} {unit}:"]
     for number, way in enumerate(useful, 1):
         fits = "fits" if way.value <= budget else f"{way.value - budget:,} too many"
-        how = "" if way.compiled else "about "
-        lines.append(f"  {number}. {way.name}: {how}{way.value:,}, saves {how}{before - way.value:,}; {fits}{'' if way.compiled else '; an estimate, not compiled'}")
+        about, note = ("", "") if way.compiled else ("about ", "; an estimate, not compiled")
+        lines.append(f"  {number}. {way.name}: {about}{way.value:,}, saves {about}{before - way.value:,}; {fits}{note}")
     if not useful:
         lines = [f"no way out is known from {before:,} {unit}"]
     return [*lines, *([f"  tried, saves nothing: {'; '.join(useless)}"] if useless else [])]
@@ -235,7 +239,7 @@ def _alive(program: Program, step: int) -> dict[tuple[str, bool], int]:
     """(name, whether it is a tensor) -> bytes alive at a step."""
     found: dict[tuple[str, bool], int] = {}
     for each in timeline(program):
-        if each.first <= step <= each.last:
+        if each.first <= step <= each.last and not each.memory:
             key = (each.name, each.row >= 0)
             found[key] = found.get(key, 0) + each.nbytes
     return found
@@ -268,24 +272,23 @@ def heaviest(program: Program) -> str:
 
 
 def half_the_rows(program: Program) -> int:
-    """About the arena of a model with half as many rows of input: at each step, tensors that are held whole are half as large, others as they are."""
+    """About the arena with half as many rows of input: at each step, tensors of which more than half is held are cut to half, others are as they are."""
     rows: dict[tuple[int, str], int] = {}
-    parts = timeline(program)
-    for each in parts:
+    for each in (part for part in timeline(program) if not part.memory):
         for step in range(max(each.first, 0), min(each.last, len(program.steps) - 1) + 1):
             key = (step, each.name if each.row >= 0 else "")
             rows[key] = rows.get(key, 0) + each.nbytes
     sums: dict[int, int] = {}
+    inputs = {port.buffer for port in program.inputs}
     for (step, name), nbytes in rows.items():
         buffer = program.buffers.get(name)
-        whole = buffer is not None and buffer.rows > 1 and nbytes == buffer.nbytes
-        sums[step] = sums.get(step, 0) + (nbytes // 2 if whole else nbytes)
+        sums[step] = sums.get(step, 0) + (min(nbytes, buffer.nbytes // 2) if buffer is not None and (buffer.rows > 1 or name in inputs) else nbytes)
     return max(sums.values(), default=0)
 
 
 def _half(program: Program) -> str:
-    port = program.inputs[0]
-    return f"a smaller input window: half the {program.buffers[port.buffer].rows} rows of '{port.name}', a model trained for it"
+    names = ", ".join(f"'{_short(port.name)}'" for port in program.inputs)
+    return f"a smaller input window: a model of half the rows of {names}"
 
 
 def _has_rows(program: Program, layer: int) -> bool:

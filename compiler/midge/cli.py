@@ -13,6 +13,7 @@ from midge import __version__
 from midge.cli_board import board
 from midge.cli_common import CALIBRATION, COMPILE, JSON, SHAPES, Commands, only_given, print_json, progress_bar, with_options, write_file
 from midge.cli_golden import GOLDEN, test_files
+from midge.cli_evidence import evidence
 from midge.cli_link import link
 from midge.cli_package import PACKAGE, lint_flags, package_lines
 from midge.cli_plan import plan
@@ -36,6 +37,7 @@ def main() -> None:
     """
 
 
+main.add_command(evidence)
 main.add_command(link)
 main.add_command(plan)
 main.add_command(report)

@@ -112,15 +112,17 @@ class Image:
             "inputs": [],
             "outputs": [],
             "layers": [],
-            "models": [
-                {"name": p.name, "digest": p.digest, "numerics": p.numerics, "arena_offset": place, "arena_bytes": p.arena_nbytes, "weights_bytes": p.weight_nbytes}
-                for p, place in zip(programs, linked.places, strict=True)
-            ],
+            "models": [_model(program, place) for program, place in zip(programs, linked.places, strict=True)],
             "report": self.report.as_dict(),
             "files": [{"path": path, "sha256": digest(text.encode())} for path, text in sorted(files.items())],
             "warnings": sorted({warning for program in programs for warning in program.warnings}),
         }
         return json.dumps(body, indent=1) + "\n"
+
+
+def _model(program: Program, place: int) -> dict[str, Any]:
+    facts = {"name": program.name, "digest": program.digest, "numerics": program.numerics}
+    return {**facts, "arena_offset": place, "arena_bytes": program.arena_nbytes, "weights_bytes": program.weight_nbytes}
 
 
 def link(libraries: Sequence[Library], *, name: str = "image", exclusive: bool, measure: bool = True, progress: Progress | None = None) -> Image:

@@ -30,6 +30,7 @@ class Choice:
     prefer: str = ""
     require_fast: bool = False
     saved: int = 0
+    least_scratch: bool = False  # of kernels of the target's own, the one that needs the least scratch if it takes at most 1.3 times as long
     room: dict[int, int] | None = None  # layer -> bytes of scratch that a kernel may use there; None for any
 
 
@@ -40,7 +41,7 @@ def lower(graph: Graph, target: Target, name: str, digest: str, choice: Choice |
     """
     choice = choice or Choice()
     ctx = _lower(graph, target, name, digest, choice, {})
-    spending = choice.optimize == "balanced" and choice.saved > 0
+    spending = choice.optimize == "balanced" and choice.saved > 0 and not choice.least_scratch
     if spending or choice.flash is not None:
         stored = sum(_stored(offered.taken, offered.geometry) for offered in ctx.options.values()) + choice.saved if spending else None
         wide = replace(choice, optimize=SPENDING) if spending else choice
@@ -54,7 +55,7 @@ def lower(graph: Graph, target: Target, name: str, digest: str, choice: Choice |
 
 def _lower(graph: Graph, target: Target, name: str, digest: str, choice: Choice, decided: dict[int, str]) -> Lowering:
     program = Program(name, graph.numerics, target.name, digest, choice.optimize)
-    ctx = Lowering(graph, program, target.features, choice.optimize, choice.costs, choice.prefer, decided, choice.room)
+    ctx = Lowering(graph, program, target.features, choice.optimize, choice.costs, choice.prefer, decided, choice.room, choice.least_scratch)
     for value in graph.inputs:
         ctx.buffer(value)
     refused: list[str] = []

@@ -6,8 +6,8 @@ rows without knowing the kernel. All kernels have one signature:
 
     void k(const params *, const T *const *in_rows, const constants *, T *const *out_rows, unsigned rows, void *scratch)
 
-`in_rows` holds, for each output row, the rows of input 0 tap by tap, then those of input 1, and so on (but see Kernel.shares_taps); a row of padding is a pointer to constant
-zero points. A params struct has int32_t fields only and a constants struct pointers only, in the order of the dicts here.
+`in_rows` holds, for each output row, the rows of input 0 tap by tap, then those of input 1, and so on (but see Kernel.shares_taps); a row of padding is a
+pointer to constant zero points. A params struct has int32_t fields only and a constants struct pointers only, in the order of the dicts here.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ class Program:
     constant_memory: dict[str, str] = field(default_factory=dict)  # symbol -> memory, of constants that are not where the others are
     shared: str = ""  # prefix of kernels and constants where several Programs share them
     warnings: list[str] = field(default_factory=list)
-    request: dict[str, int | bool | None] = field(default_factory=dict)  # what was asked of kernels and schedule, so that a folder can be compiled again
+    request: dict[str, int | bool | str | None] = field(default_factory=dict)  # what was asked of kernels and schedule, so that a folder can be compiled again
 
     def buffer(self, name: str) -> Buffer:
         if name not in self.buffers:

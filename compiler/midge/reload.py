@@ -13,7 +13,7 @@ from midge.codegen.reference import load_reference
 from midge.costs import load_costs
 from midge.errors import UsageError
 from midge.lower import Choice
-from midge.schedule import Wish
+from midge.schedule import Wish, parse_memories
 from midge.targets import get_target
 
 _WISH = ("least", "ram", "stream", "stepwise", "by_rows")
@@ -33,7 +33,8 @@ def reload(directory: Path, costs: Path | None = None) -> Library:
     target = get_target(manifest["target"])
     choice = _choice(optimize, request, load_costs(target.name, costs))
     graph.name = manifest["name"]
-    program = placed(graph, target, manifest["model_digest"], choice, Wish(**{name: request[name] for name in _WISH}))
+    wish = Wish(**{name: request[name] for name in _WISH}, memories=parse_memories(str(request.get("memories") or "")))
+    program = placed(graph, target, manifest["model_digest"], choice, wish)
     program.optimize, program.request = optimize, request
     listed = {entry["path"]: entry["sha256"] for entry in manifest["files"]}
     changed = [path for path, text in emit(program).items() if path != MANIFEST and listed.get(path) != digest(text.encode("utf-8"))]

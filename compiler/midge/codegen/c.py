@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import re
 
-from midge.codegen.header import internal_header, public_header, streams
 from midge.codegen.calls import offset_type, pads, place
+from midge.codegen.header import internal_header, public_header, streams
 from midge.codegen.kernels import LICENCE, emit_kernels, file_name
 from midge.codegen.layers import PLACED_ROW_HELPER, ROW_HELPER, Stage, places_source, stage_source, stages, stepped_calls
 from midge.codegen.manifest import manifest_text

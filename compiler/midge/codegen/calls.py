@@ -202,10 +202,16 @@ class CallWriter:
             "in_rows": in_rows,
             "constants": f"&{self.name}_constants" if self.call.constants else "NULL",
             "out_rows": "out_rows",
-            "rows": ("(unsigned)rows" if self.call.kernel.shares_taps else "rows") if self.call.block > 1 and self.call.rows > 1 and self.call.kernel.contract is Contract.ROWS else "1",
+            "rows": self._count(),
             "scratch": self.scratch,
         }
         return f"{rename(function.symbol, self.program.prefix)}({', '.join(arguments[parameter] for parameter in function.parameters)});"
+
+    def _count(self) -> str:
+        """The number of rows that a kernel is told."""
+        if self.call.block == 1 or self.call.rows == 1 or self.call.kernel.contract is not Contract.ROWS:
+            return "1"
+        return "(unsigned)rows" if self.call.kernel.shares_taps else "rows"
 
     def _output(self, loop: bool) -> str:
         row = self._row_number("y" if loop else "0")

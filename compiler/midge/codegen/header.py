@@ -201,11 +201,4 @@ _MACROS = """\
 #else
 #define NAME_ALIGN4
 #endif
-#endif
-
-/* Functions with tables of rows keep their frames to themselves, so that what a run calls does not lie on top of them. */
-#if defined(__GNUC__) || defined(__clang__)
-#define NAME_APART __attribute__((noinline))
-#else
-#define NAME_APART
 #endif"""

@@ -84,7 +84,6 @@ def _stem(program: Program, index: int) -> str:
 def stage_source(program: Program, stage: Stage, stepped: Mapping[int, int]) -> str:
     """The params and constants of a layer, and a function for each of its calls."""
     section = f"{program.prefix.upper()}_CODE_SECTION static void"
-    apart = f"{program.prefix.upper()}_CODE_SECTION {program.prefix.upper()}_APART static void"
     blocks, functions = [stage_comment(program, stage)], []
     for index in stage.calls:
         call = CallWriter(program, index, _stem(program, index), index in stepped)
@@ -93,8 +92,7 @@ def stage_source(program: Program, stage: Stage, stepped: Mapping[int, int]) -> 
             head = f"{section} {function_name(program, index)}(int8_t *arena, int32_t first, int32_t count, int8_t *scratch) {{"
             functions.append("\n".join([head, *call.unused(), call.body(), "}"]))
         else:
-            several = call.call.rows > 1 and sum(operand.window.taps for operand in call.call.inputs) > 1
-            functions.append("\n".join([f"{apart if several else section} {function_name(program, index)}(int8_t *arena) {{", *call.unused(), call.body(), "}"]))
+            functions.append("\n".join([f"{section} {function_name(program, index)}(int8_t *arena) {{", *call.unused(), call.body(), "}"]))
     return "\n".join([*blocks, "\n\n".join(functions)])
 
 

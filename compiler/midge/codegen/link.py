@@ -15,7 +15,7 @@ from midge.codegen.layers import stages
 from midge.codegen.names import c_identifier, comment, plain_text
 from midge.codegen.routines import routine_files
 from midge.codegen.weights import weights_source
-from midge.errors import IRError, UsageError
+from midge.errors import IRError, Unsupported, UsageError
 from midge.program import Call, Constant, Kernel, Program
 
 PAD_ROW = "pad_row_"  # how rows of padding are named in every Program: by their zero_point
@@ -40,12 +40,14 @@ class Linked:
 def link_programs(programs: Sequence[Program], name: str, *, exclusive: bool) -> Linked:
     """Put Programs together under the common prefix `name`. exclusive: they never run at the same time and share one arena; otherwise each has its own.
 
-    Raises: UsageError for names that clash or targets that differ.
+    Raises: UsageError for names that clash or targets that differ, Unsupported for memories beside the arena.
     """
     _check_names([program.name for program in programs], name)
     targets = sorted({program.target for program in programs})
     if len(targets) != 1:
         raise UsageError(f"models of one image are compiled for one target; these are for {', '.join(targets)}")
+    if any(program.memories for program in programs):
+        raise Unsupported("--memory: models of one image have nothing but their arenas; compile them without --memory")
     numerics = "+".join(sorted({program.numerics for program in programs}))
     pool = _Pool(Program(name, numerics, targets[0], ""))
     mine = tuple(pool.take(program) for program in programs)

@@ -27,7 +27,7 @@ _KEYWORDS = """
 _HEADERS = """
     assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdalign stdarg stdatomic stdbool stddef stdint stdio stdlib
     stdnoreturn string strings tgmath threads time uchar unistd wchar wctype arm_neon arm_mve arm_acle cmsis_gcc malloc memory features alloca newlib
-    midge_model midge_hooks port startup timer
+    midge_model midge_hooks port startup timer board hil_server golden_bench golden_hooks golden_size
     aux con nul prn
 """
 _RESERVED = frozenset((_KEYWORDS + _HEADERS).split())

@@ -16,7 +16,7 @@ from itertools import product
 
 import numpy as np
 
-from midge.evidence.part import FAILED, PASSED, Part, Subject, Table
+from midge.evidence.part import FAILED, PASSED, Cell, Part, Subject, Table
 from midge.evidence.rules import Bound, kernel_bounds
 from midge.ir import Array, Graph, Node
 from midge.ops.conv import Conv2D
@@ -32,7 +32,10 @@ ABOUT = (
 )
 LIMITS = "Each bound takes every input for -128 or 127, whichever is worse, so it holds for all inputs, not only for those that were run."
 NO_SUMS = frozenset(
-    "Add Sub Mul Concat Slice Transpose MaxPool Pad PRelu Quantize Dequantize Resize Clip LeakyRelu Sigmoid Tanh HardSigmoid HardSwish Gelu Elu Math Reshape".split()
+    (
+        *("Add", "Sub", "Mul", "Concat", "Slice", "Transpose", "MaxPool", "Pad", "PRelu", "Quantize", "Dequantize", "Resize", "Clip", "LeakyRelu", "Reshape"),
+        *("Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Gelu", "Elu", "Math"),
+    )
 )
 """Kinds of layers that compute each output from one element of each operand, in integers whose width does not depend on the size of a tensor."""
 
@@ -40,7 +43,9 @@ NO_SUMS = frozenset(
 def prove(subject: Subject) -> Part:
     """The table of all layers; FAILED if one may overflow or is of a kind that no rule is known for."""
     producers = {node.outputs[0]: node for node in subject.graph.nodes}
-    rows, bad = [], []
+    rows: list[tuple[Cell, ...]] = []
+    bad: list[str] = []
+    least = math.inf, -1
     for layer in subject.manifest["layers"]:
         node = producers.get(str(layer["value"]))
         found = [] if node is None else layer_bounds(subject, node, list(layer["kernels"]))
@@ -51,14 +56,15 @@ def prove(subject: Subject) -> Part:
             if not bound.holds:
                 bad.append(str(layer["name"]))
             shown = f"{margin:.2f}" if bound.holds else "none"
+            if bound.holds and not bound.packing and margin < least[0]:
+                least = margin, int(layer["index"])
             rows.append((int(layer["index"]), str(layer["name"]), str(layer["kind"]), bound.what, channel, reach, bound.limit, shown))
     columns = ("layer", "name", "kind", "what is bounded", "worst channel", "reach", "limit", "margin, bits")
     layers = len({row[0] for row in rows})
     says = f"{len(rows)} bounds of {layers} layers that sum hold" if not bad else f"not proved: {', '.join(dict.fromkeys(bad))}"
-    least = min((row for row in rows if row[7] != "none"), key=lambda row: float(row[7]), default=None)
-    if least is not None and not bad:
-        says += f"; the least margin is {least[7]} bits, in layer {least[0]}"
-    figures = {"bounds": len(rows), "not_proved": list(dict.fromkeys(bad)), "least_margin_bits": float(least[7]) if least else None}
+    if least[1] >= 0 and not bad:
+        says += f"; the least margin of a sum is {least[0]:.2f} bits, in layer {least[1]}"
+    figures = {"bounds": len(rows), "not_proved": list(dict.fromkeys(bad)), "least_margin_bits": round(least[0], 3) if least[1] >= 0 else None}
     return Part(KEY, TITLE, FAILED if bad else PASSED, says, ABOUT, LIMITS, (Table("bounds", columns, tuple(rows)),), figures=figures)
 
 

@@ -35,6 +35,7 @@ class Subject:
     @classmethod
     def of(cls, directory: Path, samples: list[Sample]) -> Subject:
         """Raises: UsageError if `directory` holds no library that midge wrote."""
+        directory = directory.resolve()
         return cls(directory, load_manifest(directory), load_reference(directory), samples)
 
     @property

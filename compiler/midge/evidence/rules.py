@@ -15,11 +15,10 @@ import numpy as np
 from midge.ir import Array
 from midge.microkernels.gemm import Gemm
 from midge.microkernels.planar_stream import SCALE
-from midge.microkernels.strassen import half_in
 from midge.microkernels.thumb import THUMB1, chunks, paired, widths
 from midge.microkernels.winograd import FORMS
-from midge.ops.conv_depthwise import planar_of
-from midge.ops.conv_dsp import gemm_of
+from midge.ops.conv_depthwise import STRIP, depthwise_of, planar_of
+from midge.ops.conv_dsp import PAIRS, POINTWISE, gemm_of
 from midge.ops.conv_kernels import ConvLayer
 from midge.ops.conv_mve import requantization
 from midge.ops.conv_winograd import winograd_of
@@ -32,11 +31,12 @@ WINOGRAD_INPUTS = {"winograd4": 17340, "winograd2": 1020, "winograd2_half": 510}
 
 @dataclass(frozen=True)
 class Bound:
-    """Values of each channel that must be less than `limit`."""
+    """Values of each channel that must be less than `limit`. `packing`: of constants, which fit or do not, whatever the inputs."""
 
     what: str
     values: Array
     limit: int
+    packing: bool = False
 
     @property
     def holds(self) -> bool:
@@ -70,12 +70,19 @@ def kernel_bounds(variant: Variant, layer: ConvLayer) -> list[Bound]:
     if family == "winograd_dsp":
         return _winograd(variant, layer)
     if family == "strassen_dsp":
-        return [*_doubled(gemm), *_strassen(layer, gemm)]
+        return [*_doubled(gemm), *_strassen(gemm)]
     if variant.kernel.symbol.startswith("midge_depthwise_planar"):
         return _planar(variant, layer)
-    if variant.spends or family == "depthwise_line_dsp" or not _packs(variant):
-        return _lanes(gemm, layer.numerics)
-    return _packed(gemm)
+    if _packs(variant):
+        return _packed(gemm)
+    return _lanes(gemm, _shared_shift(variant, layer, gemm), layer.numerics)
+
+
+def _shared_shift(variant: Variant, layer: ConvLayer, gemm: Gemm) -> int:
+    """The shift that a kernel of 16-bit lanes ends all channels with, 0 if each has its own."""
+    if variant.kernel in (PAIRS, POINTWISE):
+        return gemm.total(layer.numerics)
+    return depthwise_of(layer).total if variant.kernel == STRIP else 0
 
 
 def _packs(variant: Variant) -> bool:
@@ -90,16 +97,15 @@ def _doubled(gemm: Gemm) -> list[Bound]:
     return [Bound("sum, doubled in 32 bits", 2 * reach, INT32), Bound("sum with zero point and rounding", ending, INT32)]
 
 
-def _lanes(gemm: Gemm, numerics: str) -> list[Bound]:
+def _lanes(gemm: Gemm, total: int, numerics: str) -> list[Bound]:
     """One weight in 16 bits, times a power of two where all channels share a shift."""
-    total = gemm.total(numerics)
     if not total:
-        return [*_doubled(gemm), Bound("weight in a 16-bit lane", 2 * np.abs(gemm.weights.astype(np.int64)).max(1, initial=0), INT16)]
+        return [*_doubled(gemm), Bound("weight in a 16-bit lane", 2 * np.abs(gemm.weights.astype(np.int64)).max(1, initial=0), INT16, True)]
     shared = gemm.sharing(total, numerics)
     scale, _ = shared.ending(total, numerics)
     lanes = np.abs(shared.weights.astype(np.int64) << scale[:, None]).max(1, initial=0)
     # -128 << 8 is the least of int16, so a lane may be exactly 2**15 where the weight is -128.
-    return [Bound("sum, scaled in 32 bits", reach_of(shared.weights, shared.bias) << scale, INT32), Bound("weight in a 16-bit lane", lanes, INT16 + 1)]
+    return [Bound("sum, scaled in 32 bits", reach_of(shared.weights, shared.bias) << scale, INT32), Bound("weight in a 16-bit lane", lanes, INT16 + 1, True)]
 
 
 def _packed(gemm: Gemm) -> list[Bound]:
@@ -113,7 +119,7 @@ def _packed(gemm: Gemm) -> list[Bound]:
     return [
         Bound("lower of two sums, doubled in 32 bits", 2 * reach[0::2], INT32),
         Bound("upper of two sums, times 256 in 32 bits", 256 * reach[1::2] if len(reach) > 1 else np.zeros(1, np.int64), INT32),
-        Bound("two weights in a 16-bit lane", lanes, INT16),
+        Bound("two weights in a 16-bit lane", lanes, INT16, True),
     ]
 
 
@@ -144,23 +150,25 @@ def _winograd(variant: Variant, layer: ConvLayer) -> list[Bound]:
     return [
         *_doubled(gemm),
         Bound("sum of raised inputs, what the form leaves of 32 bits", raised, 1 << form.bits),
-        Bound("transformed weight in a 16-bit lane", transformed, INT16),
-        Bound("transformed input in a 16-bit lane", np.array([WINOGRAD_INPUTS[form.name]]), INT16),
+        Bound("transformed weight in a 16-bit lane", transformed, INT16, True),
+        Bound("transformed input in a 16-bit lane", np.array([WINOGRAD_INPUTS[form.name]]), INT16, True),
     ]
 
 
-def _strassen(layer: ConvLayer, gemm: Gemm) -> list[Bound]:
+def _strassen(gemm: Gemm) -> list[Bound]:
     """Sums of up to four doubled weights and of up to four inputs are factors."""
     weights = 2 * np.abs(gemm.weights.astype(np.int64)).max(initial=0)
-    assert half_in(layer.params["in_channels"]) > 0
-    return [Bound("four doubled weights in a 16-bit lane", np.array([4 * weights]), INT16), Bound("four inputs in a 16-bit lane", np.array([4 * 128]), INT16)]
+    return [
+        Bound("four doubled weights in a 16-bit lane", np.array([4 * weights]), INT16, True),
+        Bound("four inputs in a 16-bit lane", np.array([4 * 128]), INT16, True),
+    ]
 
 
 def _thumb(variant: Variant, gemm: Gemm) -> list[Bound]:
     """A chunk of taps keeps the lower of two sums in 16 bits; Thumb-1 multiplies by pieces of the multiplier."""
     found = []
     if variant.kernel.symbol == "midge_conv2d_thumb_s8":
-        found.append(Bound("lower sum of a chunk of taps, in 16 bits", np.array([_chunk_reach(row) for row in paired(gemm.weights)]), INT16 + 1))
+        found.append(Bound("lower sum of a chunk of taps, in 16 bits", np.array([_chunk_reach(row) for row in paired(gemm.weights)]), INT16 + 1, True))
     if THUMB1.feature in variant.kernel.features:
         pieces, reach = widths(gemm), reach_of(gemm.weights, gemm.bias)
         widest = max(pieces[:-1], default=32)

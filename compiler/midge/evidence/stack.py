@@ -11,6 +11,7 @@ import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from midge.codegen.kernels import rename
 from midge.errors import ToolMissing
@@ -167,7 +168,13 @@ def _part(
         Table("all functions", ("function", "frame, bytes"), every),
         Table("generated assembly", ("routine", "bytes stated", "bytes counted in its instructions"), tuple(frames)),
     ]
-    figures = {"bound": found.nbytes, "painted": painted, "path": list(found.path), "open_ends": list(found.open_ends), "test_firmware": wrapper}
+    figures: dict[str, Any] = {
+        "bound": found.nbytes,
+        "painted": painted,
+        "path": list(found.path),
+        "open_ends": list(found.open_ends),
+        "test_firmware": wrapper,
+    }
     figures["compiler"] = version_of(compiler_of(subject.target))
     figures["flags"] = [OPT, *subject.target.flags]
     return Part(KEY, TITLE, status, says, ABOUT, LIMITS, tuple(table for table in tables if table.rows), figures=figures)

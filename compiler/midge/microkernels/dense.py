@@ -81,7 +81,8 @@ def _acts(registers: tuple[str, ...], in_place: bool) -> list[str]:
     if not in_place:
         return [f"ldmia r0!, {{{', '.join(registers)}}}"]
     fours = list(zip(registers[0::2], registers[1::2], strict=True))
-    return [*(f"ldr {even}, [r0], #4" for even, _ in fours), *(line for even, odd in fours for line in (f"sxtb16 {odd}, {even}, ror #8", f"sxtb16 {even}, {even}"))]
+    lines = [f"ldr {even}, [r0], #4" for even, _ in fours]
+    return [*lines, *(line for even, odd in fours for line in (f"sxtb16 {odd}, {even}, ror #8", f"sxtb16 {even}, {even}"))]
 
 
 def _wide_steps(acts: tuple[str, ...]) -> list[str]:

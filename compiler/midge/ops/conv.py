@@ -106,8 +106,9 @@ class Conv2D(Op):
         if not self.planar:
             return [ctx.operand(node.inputs[0], window)]
         pad_row = ctx.pad_row(x.q.z, width) if window.may_pad else None
-        buffer = ctx.buffer(node.inputs[0]).name
-        return [Operand(buffer, window, width, pad_row, offset=plane * height * width) for plane in range(channels)]
+        buffer = ctx.buffer(node.inputs[0])
+        buffer.rows, buffer.row_nbytes = channels * height, width  # rows of planes, so that each may go when it was read
+        return [Operand(buffer.name, window, width, pad_row, offset=plane * height * width) for plane in range(channels)]
 
     def depthwise(self, types: list[TensorType]) -> bool:
         """Whether every group has one input channel."""

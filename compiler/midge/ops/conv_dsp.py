@@ -173,4 +173,9 @@ def _variants(packed: bool) -> tuple[Variant, ...]:
     )
 
 
-VARIANTS = (Variant(POINTWISE, pack_pointwise, refuses_pointwise, spends=True), *_variants(packed=False), *_variants(packed=True), Variant(BYTES, pack_bytes, refuses_bytes, bytes_scratch))
+VARIANTS = (
+    Variant(POINTWISE, pack_pointwise, refuses_pointwise, spends=True),
+    *_variants(packed=False),
+    *_variants(packed=True),
+    Variant(BYTES, pack_bytes, refuses_bytes, bytes_scratch),
+)

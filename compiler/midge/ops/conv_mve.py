@@ -145,7 +145,7 @@ def refuses_window(layer: ConvLayer) -> str:
     columns = len(window.columns)
     if columns > COLUMNS or columns * window.rows > ENTRIES or (columns == COLUMNS and window.rows > 4):
         return f"two windows have {columns} columns of {window.rows} taps"
-    return refuses_pairs(layer)
+    return "one pixel a row" if layer.out.hwc[1] < 2 else refuses_gemm(layer)  # a flat layer may be split into rows
 
 
 def refuses_dense(layer: ConvLayer) -> str:
@@ -175,6 +175,10 @@ def pack_strip(layer: ConvLayer) -> dict[str, Packed]:
     r, p = requantization(layer), layer.params
     stream = strip_stream(layer.weights[..., 0], layer.folded_bias, r, layer.types[0].q.z)
     return {"stream": stream, "strip": strip_routine(min(STRIP_COLUMNS, p["out_width"]), p["in_channels"] % 4 == 0, r)}
+
+
+def strip_scratch(layer: ConvLayer) -> int:
+    return 4 * BLOCK * (min(STRIP_COLUMNS, layer.params["out_width"]) + 2)
 
 
 def refuses_strip(layer: ConvLayer) -> str:
@@ -228,7 +232,7 @@ VARIANTS = (
     Variant(COLUMNS_OF_TAPS, pack_columns, refuses_columns, columns_scratch),
     Variant(Kernel("midge_conv2d_mve_s8", "conv2d_mve", features=_MVE), pack_pairs, refuses_pairs, pairs_scratch),
     Variant(Kernel("midge_conv2d_pixel_mve_s8", "conv2d_mve", features=_MVE), pack_dense, refuses_dense, dense_scratch),
-    Variant(Kernel("midge_depthwise_strip_mve_s8", "depthwise_mve", features=_MVE), pack_strip, refuses_strip, block=2),
+    Variant(Kernel("midge_depthwise_strip_mve_s8", "depthwise_mve", features=_MVE), pack_strip, refuses_strip, strip_scratch, block=2),
     Variant(Kernel("midge_depthwise_narrow_mve_s8", "depthwise_mve", features=_MVE), partial(pack_depthwise, narrow=True), refuses_narrow, narrow_scratch),
     Variant(Kernel("midge_depthwise_column_mve_s8", "depthwise_mve", features=_MVE), partial(pack_depthwise, narrow=False), refuses_column),
     Variant(Kernel("midge_depthwise_mve_s8", "depthwise_mve", features=_MVE), partial(pack_depthwise, narrow=False), partial(refuses_taps, most=DIRECT)),

@@ -15,6 +15,7 @@ from midge.ir import Array, DType, Graph, Node
 from midge.program import Buffer, Call, Constant, Contract, Kernel, Layer, Operand, Program, Routine, Window
 
 Packed = Array | Routine
+SLOWER = 1.3  # times the instructions of the cheapest kernel that one without its scratch may take
 SPENDING = "spending"  # the objective while bytes that dead channels saved are spent
 
 
@@ -69,6 +70,7 @@ class Lowering:
     prefer: str = ""  # a variant to take wherever it is accepted, by name
     choices: dict[int, str] = field(default_factory=dict)  # layer -> variant decided beforehand
     room: dict[int, int] | None = None  # layer -> bytes of scratch a kernel may use
+    least_scratch: bool = False  # see midge.lower.Choice
     options: dict[int, Options] = field(default_factory=dict)  # layer -> what was offered, where the table of costs has shapes for it
     refusals: list[str] = field(default_factory=list)  # since the last call was appended
     views: dict[str, str] = field(default_factory=dict)
@@ -90,6 +92,8 @@ class Lowering:
             raise IRError(f"no kernel serves {geometry}")
         wanted = [variant for variant in accepted if variant.name == self.prefer]
         taken = wanted[0] if wanted else self._cheapest(accepted, shape)
+        if self.least_scratch and shape is not None:
+            taken = self._leanest(accepted, geometry, shape, taken)
         if shape is not None:
             self.options[self.layer] = Options(tuple(accepted), geometry, shape, taken)
         return taken
@@ -122,6 +126,17 @@ class Lowering:
         best = int(np.argmin(counts))
         self.refusals += [f"{v.name}: about {count:,} instructions" for v, count in zip(accepted, counts, strict=True) if v is not accepted[best]]
         return accepted[best]
+
+    def _leanest(self, accepted: list[Variant], geometry: Any, shape: Shape, cheapest: Variant) -> Variant:
+        """Of `cheapest` and what is not much slower, the variant with the least scratch."""
+        limit = self.costs.estimate(cheapest.name, shape)
+        found = cheapest
+        for variant in accepted:
+            estimate = self.costs.estimate(variant.name, shape)
+            close = limit is not None and estimate is not None and estimate.instructions <= SLOWER * limit.instructions
+            if close and variant.kernel.features and variant.scratch(geometry) < found.scratch(geometry):
+                found = variant
+        return found
 
     def alias(self, value: str, source: str) -> None:
         """`value` is the same bytes as `source` (a reshape): no call, no buffer."""

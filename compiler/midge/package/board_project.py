@@ -30,7 +30,7 @@ def project_files(board: BoardProject, manifest: Mapping[str, Any] | None) -> di
     found["README.md"] = _readme(board)
     found.update({"CMakeLists.txt": _cmake(board)} if board.build == "pico" else {"Makefile": _makefile(board)})
     if manifest is not None:
-        found[ADAPTER] = adapter_header(manifest)
+        found[ADAPTER] = f"/* {_SPDX}0BSD */\n" + adapter_header(manifest)
     return found
 
 

@@ -23,6 +23,8 @@ Files = Mapping[str, str]
 Rule = Callable[[Files], list[str]]
 
 _NAMED = re.compile(r"(?<![\w$%*>}-])((?:[\w.-]+/)*[\w.-]+\.(?:c|h|ld|rs|pdsc|md|yml|in))(?![\w*])")
+_OPTIONAL = {"test/golden_data.c", "../../test/golden_data.c", "test/CMakeLists.txt"}
+"""Named under a condition that they are there."""
 _PREFIX = re.compile(r"\$\{(?:CMAKE_CURRENT_SOURCE_DIR|\w+_board)\}/|-T")
 _PDSC = ("vendor", "name", "description", "url", "releases/release", "components/component")
 _CSOLUTION = {
@@ -52,7 +54,7 @@ def names_exist(*paths: str) -> Rule:
             folder = posixpath.dirname(path)
             for named in _NAMED.findall(_PREFIX.sub("", _code(files[path]))):
                 places = [posixpath.normpath(posixpath.join(base, named)) for base in (folder, "", "src", "examples", "examples/qemu")]
-                if not any(place in files for place in places):
+                if named not in _OPTIONAL and not any(place in files for place in places):
                     problems.append(f"{path} names {named}, which is not there")
         return problems
 
@@ -94,6 +96,17 @@ def balanced(path: str) -> Rule:
         return problems
 
     return rule
+
+
+def subdirectories(files: Files) -> list[str]:
+    """Every folder that CMake adds has a CMakeLists.txt."""
+    problems = []
+    for path, text in files.items():
+        if posixpath.basename(path) == "CMakeLists.txt" and path.startswith(("CMakeLists", "examples/cmake/")):
+            for folder in re.findall(r"add_subdirectory\(([^\s)]+)", text):
+                named = posixpath.normpath(posixpath.join(posixpath.dirname(path), folder, "CMakeLists.txt"))
+                problems += [f"{path} adds {folder}, which has no CMakeLists.txt"] * (named not in {*files, *_OPTIONAL})
+    return problems
 
 
 def yaml_has(path: str, *keys: str) -> Rule:
@@ -209,7 +222,7 @@ _APP = "examples/main.c"
 RULES: dict[str, tuple[Rule, ...]] = {
     "cmake": (
         lists_sources("CMakeLists.txt"), names_exist("CMakeLists.txt", "examples/cmake/CMakeLists.txt", _APP),
-        balanced("CMakeLists.txt"), balanced("examples/cmake/CMakeLists.txt"),
+        balanced("CMakeLists.txt"), balanced("examples/cmake/CMakeLists.txt"), subdirectories,
     ),
     "make": (lists_sources("Makefile"), names_exist("Makefile", _APP)),
     "meson": (lists_sources("meson.build"), names_exist("meson.build", "examples/meson/meson.build", _APP)),

@@ -6,7 +6,7 @@ Source: cmake-packages(7), cmake-toolchains(7); ESP-IDF programming guide, "Buil
 
 from __future__ import annotations
 
-from midge.package.board import LINK_FLAGS, board_files
+from midge.package.board import LINK_FLAGS, board_files, emulator
 from midge.package.example import main_files
 from midge.package.outline import HASH, Outline, merge
 
@@ -16,11 +16,20 @@ def cmake_files(outline: Outline) -> dict[str, str]:
     files = {
         **_lists(outline),
         f"cmake/{outline.name}-config.cmake.in": HASH + outline.fill(_CONFIG),
-        "examples/cmake/CMakeLists.txt": HASH + outline.fill(_EXAMPLE, board=_board(outline)),
+        "examples/cmake/CMakeLists.txt": HASH + outline.fill(_EXAMPLE, board=outline.fill(_USE_BOARD) if outline.board else ""),
     }
+    if outline.board is not None:
+        files["examples/qemu/CMakeLists.txt"] = HASH + outline.fill(_BOARD, link=" ".join(LINK_FLAGS))
     if outline.target.prefix:
-        files[toolchain_path(outline)] = HASH + outline.fill(_TOOLCHAIN)
+        files[toolchain_path(outline)] = HASH + outline.fill(_TOOLCHAIN) + _emulator(outline)
     return merge([files, main_files(outline), board_files(outline)])
+
+
+def _emulator(outline: Outline) -> str:
+    """What of a toolchain file says how programs are run."""
+    if outline.board is None:
+        return ""
+    return f"# Runs programs of custom targets and tests.\nset(CMAKE_CROSSCOMPILING_EMULATOR {emulator(outline, '').rstrip()})\n"
 
 
 def toolchain_path(outline: Outline) -> str:
@@ -48,14 +57,8 @@ def _lists(outline: Outline) -> dict[str, str]:
     if "esp-idf" in outline.packages:
         text += "\n" + outline.fill(_COMPONENT)
     if "cmake" in outline.packages:
-        text += "\n" + outline.fill(_PROJECT)
+        text += "\n" + outline.fill(_PROJECT, board=outline.fill(_ADD_BOARD) if outline.board else "", bench=outline.fill(_BENCH))
     return {"CMakeLists.txt": text}
-
-
-def _board(outline: Outline) -> str:
-    if outline.board is None:
-        return ""
-    return "\n" + outline.fill(_BOARD, link=" ".join(LINK_FLAGS))
 
 
 _HEAD = """\
@@ -97,10 +100,11 @@ if(CMAKE_C_COMPILER_ID MATCHES "GNU|Clang")
   endif()
 endif()
 
-if(<<NAME>>_EXAMPLE)
+<<board>>if(<<NAME>>_EXAMPLE)
   add_subdirectory(examples/cmake)
 endif()
 
+<<bench>>
 if(<<NAME>>_INSTALL)
   set(<<name>>_config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/<<name>>)
   install(TARGETS midge_<<name>> EXPORT <<name>>-targets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
@@ -111,6 +115,26 @@ if(<<NAME>>_INSTALL)
   write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/<<name>>-config-version.cmake COMPATIBILITY SameMajorVersion)
   install(FILES ${CMAKE_CURRENT_BINARY_DIR}/<<name>>-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/<<name>>-config-version.cmake
     DESTINATION ${<<name>>_config_dir})
+endif()
+"""
+
+_ADD_BOARD = """\
+if(CMAKE_SYSTEM_NAME STREQUAL "Generic")
+  add_subdirectory(examples/qemu)
+endif()
+
+"""
+
+_BENCH = """\
+# The test bench of `midge compile --golden`: ctest runs it.
+if(<<name>>_top_level AND EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/test/CMakeLists.txt)
+  if(NOT CMAKE_CROSSCOMPILING OR TARGET midge::<<name>>_qemu)
+    enable_testing()
+    add_subdirectory(test)
+    if(TARGET midge::<<name>>_qemu)
+      target_link_libraries(<<name>>_golden PRIVATE midge::<<name>>_qemu)
+    endif()
+  endif()
 endif()
 """
 
@@ -149,29 +173,39 @@ if(NOT TARGET midge::<<name>>)
   add_subdirectory(../.. <<name>>)
 endif()
 
-if(CMAKE_SYSTEM_NAME STREQUAL "Generic")
-  set(<<name>>_bare_metal ON)
-else()
-  set(<<name>>_bare_metal OFF)
+<<board>>if(CMAKE_SYSTEM_NAME STREQUAL "Generic" AND NOT TARGET midge::<<name>>_qemu)
+  message(STATUS "<<name>>: nothing here starts a program without an operating system, so the example is left out")
+  return()
 endif()
-<<board>>
-if(NOT <<name>>_bare_metal)
-  add_executable(<<name>>_example ../main.c)
-  target_link_libraries(<<name>>_example PRIVATE midge::<<name>>)
+add_executable(<<name>>_example ../main.c)
+target_link_libraries(<<name>>_example PRIVATE midge::<<name>>)
+if(TARGET midge::<<name>>_qemu)
+  target_link_libraries(<<name>>_example PRIVATE midge::<<name>>_qemu)
+  set_target_properties(<<name>>_example PROPERTIES SUFFIX .elf)
+endif()
+# On a target, the toolchain file says which emulator runs it.
+add_custom_target(run_<<name>>_example COMMAND <<name>>_example USES_TERMINAL)
+
+set(<<name>>_golden ${CMAKE_CURRENT_SOURCE_DIR}/../../test/golden_data.c)
+if(EXISTS ${<<name>>_golden})
+  target_sources(<<name>>_example PRIVATE ${<<name>>_golden})
+  target_compile_definitions(<<name>>_example PRIVATE <<NAME>>_GOLDEN)
+endif()
+"""
+
+_USE_BOARD = """\
+if(CMAKE_SYSTEM_NAME STREQUAL "Generic" AND NOT TARGET midge::<<name>>_qemu)
+  add_subdirectory(../qemu qemu)
 endif()
 """
 
 _BOARD = """\
-# Without an operating system: an image for the emulated board, which `--target run_<<name>>_example` runs.
-if(<<name>>_bare_metal)
-  set(<<name>>_board ${CMAKE_CURRENT_SOURCE_DIR}/../qemu)
-  add_executable(<<name>>_example ../main.c ${<<name>>_board}/startup.c)
-  target_link_libraries(<<name>>_example PRIVATE midge::<<name>>)
-  target_link_options(<<name>>_example PRIVATE <<link>> -T${<<name>>_board}/board.ld)
-  set_target_properties(<<name>>_example PROPERTIES SUFFIX .elf LINK_DEPENDS ${<<name>>_board}/board.ld)
-  add_custom_target(run_<<name>>_example USES_TERMINAL
-    COMMAND qemu-system-arm <<qemu>> -nographic -semihosting-config enable=on,target=native -kernel $<TARGET_FILE:<<name>>_example>)
-endif()
+# What a program needs to start and to print on the emulated board; link midge::<<name>>_qemu to it.
+add_library(midge_<<name>>_qemu INTERFACE)
+add_library(midge::<<name>>_qemu ALIAS midge_<<name>>_qemu)
+target_sources(midge_<<name>>_qemu INTERFACE ${CMAKE_CURRENT_SOURCE_DIR}/startup.c)
+target_link_options(midge_<<name>>_qemu INTERFACE <<link>> -T${CMAKE_CURRENT_SOURCE_DIR}/board.ld)
+set_target_properties(midge_<<name>>_qemu PROPERTIES INTERFACE_LINK_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/board.ld)
 """
 
 _IDF = """\

@@ -37,13 +37,14 @@ def main_files(outline: Outline) -> dict[str, str]:
     """examples/main.c."""
     shown = _prints(outline, _PRINTF, "  ") or "  /* It has no outputs. */"
     blocks = [
-        SLASH + outline.fill("/* Runs <<name>> once on an input of zeros and prints what comes out. */"),
-        "#include <stdint.h>\n#include <stdio.h>",
+        SLASH + outline.fill("/* Runs <<name>> once and prints what comes out: on zeros, or on the first sample of test/ if that is linked. */"),
+        "#include <stdint.h>\n#include <stdio.h>\n#include <string.h>",
         f'#include "{outline.name}.h"',
         _ALIGNED,
         outline.fill("static ALIGNED(<<NAME>>_ARENA_ALIGN) int8_t arena[<<NAME>>_ARENA_BYTES];"),
         *_row(outline),
-        _infer(outline),
+        outline.fill(_GOLDEN),
+        _infer(outline, golden=True),
         outline.fill(_REPORT, shown=shown),
         _ENTRY,
     ]
@@ -71,16 +72,20 @@ def _row(outline: Outline) -> list[str]:
     return [outline.fill(_ROW, element=outline.program.inputs[0].type.dtype.c)]
 
 
-def _infer(outline: Outline) -> str:
-    """One inference on zeros, in the way the library offers."""
-    inputs = list(enumerate(outline.program.inputs))
+def _infer(outline: Outline, golden: bool = False) -> str:
+    """One inference, in the way the library offers: on zeros or, with `golden`, on what test/ holds if that is linked."""
     if outline.streams:
-        body = outline.fill(_STREAMED, fill=_fill("row", outline.fill("<<NAME>>_INPUT_0_ROW_BYTES"), _zero(outline, *inputs[0])))
+        row = _fill("row", outline.fill("<<NAME>>_INPUT_0_ROW_BYTES"), _zero(outline, 0, outline.program.inputs[0]))
+        parts = {"start": outline.fill(_FIRST_ROW), "next": outline.fill(_NEXT_ROW)} if golden else {"start": "", "next": ""}
+        body = outline.fill(_STREAMED, fill=row, **parts)
     else:
-        lines = []
-        for i, port in inputs:
-            lines.append(f"  {port.type.dtype.c} *input_{i} = {outline.name}_input_{i}(arena);")
-            lines.append(_fill(f"input_{i}", f"{outline.name.upper()}_INPUT_{i}_BYTES", _zero(outline, i, port)))
+        lines, before = [], ""
+        for i, port in enumerate(outline.program.inputs):
+            array, nbytes = f"input_{i}", f"{outline.name.upper()}_INPUT_{i}_BYTES"
+            lines.append(f"  {port.type.dtype.c} *{array} = {outline.name}_{array}(arena);")
+            zeros = _fill(array, nbytes, _zero(outline, i, port))
+            lines.append(outline.fill(_EITHER, copy=f"  memcpy({array}, golden_inputs{before}, {nbytes});", zeros=zeros) if golden else zeros)
+            before += f" + {nbytes}"
         body = "\n".join([*lines, outline.fill(_STEPPED if outline.stepwise else "  return <<name>>_run(arena);")])
     return f"/* One inference; 0 or an error code of the library. */\nstatic int infer(void) {{\n{body}\n}}"
 
@@ -122,11 +127,36 @@ _ROW = """\
 /* One row of input, as a camera or microphone delivers it. */
 static <<element>> row[<<NAME>>_INPUT_0_ROW_BYTES / sizeof(<<element>>)];"""
 
+_GOLDEN = """\
+#ifdef <<NAME>>_GOLDEN /* test/golden_data.c is linked: its first sample takes the place of zeros. */
+extern const uint8_t golden_inputs[];
+#endif"""
+
+_EITHER = """\
+#ifdef <<NAME>>_GOLDEN
+<<copy>>
+#else
+<<zeros>>
+#endif"""
+
+_FIRST_ROW = """\
+#ifdef <<NAME>>_GOLDEN
+  const uint8_t *next = golden_inputs;
+#endif
+"""
+
+_NEXT_ROW = """\
+#ifdef <<NAME>>_GOLDEN
+    memcpy(row, next, <<NAME>>_INPUT_0_ROW_BYTES);
+    next += <<NAME>>_INPUT_0_ROW_BYTES;
+#endif
+"""
+
 _STREAMED = """\
-  int wanted = <<name>>_begin(arena);
 <<fill>>
+<<start>>  int wanted = <<name>>_begin(arena);
   while (wanted > 0) {
-    wanted = <<name>>_push_rows(arena, row, 1);
+<<next>>    wanted = <<name>>_push_rows(arena, row, 1);
   }
   return wanted < 0 ? wanted : <<name>>_finish(arena);"""
 

@@ -61,6 +61,9 @@ LIBRARY_FLAGS := -std=c99 -ffunction-sections -fdata-sections -Isrc
 SOURCES := \\
 <<sources>>
 HEADERS := $(wildcard src/*.h)
+# The test bench of `midge compile --golden`: the example takes its first sample.
+GOLDEN := $(wildcard test/golden_data.c)
+EXAMPLE_FLAGS := $(if $(GOLDEN),-D<<NAME>>_GOLDEN)
 HOST_OBJECTS := $(SOURCES:src/%.c=build/host/%.o)
 
 .PHONY: all run clean cross emulate
@@ -80,8 +83,8 @@ build/host/lib<<name>>.a: $(HOST_OBJECTS)
 	rm -f $@
 	$(AR) rcs $@ $^
 
-build/host/<<name>>_example: examples/main.c build/host/lib<<name>>.a
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(LIBRARY_FLAGS) $(LDFLAGS) $^ -o $@
+build/host/<<name>>_example: examples/main.c $(GOLDEN) build/host/lib<<name>>.a
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(LIBRARY_FLAGS) $(EXAMPLE_FLAGS) $(LDFLAGS) $^ -o $@
 """
 
 _CROSS = """\
@@ -104,8 +107,8 @@ _EMULATE = """\
 emulate: build/<<target>>/<<name>>_example.elf
 	<<run>>
 
-build/<<target>>/<<name>>_example.elf: examples/main.c examples/qemu/startup.c build/<<target>>/lib<<name>>.a examples/qemu/board.ld
-	$(PREFIX)gcc $(CPPFLAGS) $(CFLAGS) $(TARGET_FLAGS) $(LIBRARY_FLAGS) <<link>> -Texamples/qemu/board.ld $(filter-out %.ld,$^) -o $@
+build/<<target>>/<<name>>_example.elf: examples/main.c examples/qemu/startup.c $(GOLDEN) build/<<target>>/lib<<name>>.a examples/qemu/board.ld
+	$(PREFIX)gcc $(CPPFLAGS) $(CFLAGS) $(TARGET_FLAGS) $(LIBRARY_FLAGS) $(EXAMPLE_FLAGS) <<link>> -Texamples/qemu/board.ld $(filter-out %.ld,$^) -o $@
 """
 
 _MESON = """\
@@ -129,7 +132,13 @@ endif
 """
 
 _MESON_EXAMPLE = """\
-<<name>>_example = executable('<<name>>_example', '../main.c', dependencies: <<name>>_dep)
+<<name>>_sources = ['../main.c']
+<<name>>_args = []
+if import('fs').exists('../../test/golden_data.c')
+  <<name>>_sources += '../../test/golden_data.c'
+  <<name>>_args += '-D<<NAME>>_GOLDEN'
+endif
+<<name>>_example = executable('<<name>>_example', <<name>>_sources, c_args: <<name>>_args, dependencies: <<name>>_dep)
 test('example', <<name>>_example)
 """
 

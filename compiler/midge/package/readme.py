@@ -50,7 +50,8 @@ _README = """\
 |---|---|
 <<rows>>
 
-`examples/main.c` runs the network once on zeros and prints what comes out. `midge verify` compares this folder with the model, byte by byte.
+`examples/main.c` runs the network once and prints what comes out: on zeros or, built by CMake, Make or Meson, on the first sample of `test/`
+if the library carries one. `midge verify` compares this folder with the model, byte by byte.
 Names of authors and addresses in the packages' files are placeholders: set them before you publish.
 """
 
@@ -101,6 +102,8 @@ That builds the example for an emulated board, too, which runs with
 or, as QEMU sees it,
 
     <<run>>
+
+A program of yours runs there if it links `midge::<<name>>_qemu` as well, which is start-up code, a linker script and semihosting.
 """,
     ),
     "make": ("    make cross          # the library for <<target>>\n", "    make emulate        # the example on an emulated <<target>>\n"),

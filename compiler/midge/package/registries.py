@@ -135,7 +135,7 @@ _PDSC = """\
   <vendor><<vendor>></vendor>
   <name><<name>></name>
   <description><<summary>></description>
-  <url>https://example.com/</url>
+  <url></url>
   <license>LICENSE</license>
   <releases>
     <release version="<<version>>">First version.</release>

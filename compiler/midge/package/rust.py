@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from midge.codegen.names import c_float
+from midge.errors import Unsupported
 from midge.ir import DType
 from midge.package import rust_text as text
 from midge.package.outline import Outline, scaled
@@ -19,7 +20,12 @@ _SPDX = "// SPDX-License-Identifier: 0BSD\n"
 
 
 def rust_files(outline: Outline) -> dict[str, str]:
-    """Cargo.toml, build.rs, rust/lib.rs and examples/rust/main.rs."""
+    """Cargo.toml, build.rs, rust/lib.rs and examples/rust/main.rs.
+
+    Raises: Unsupported for a library with memories of its own: one instance at a time may run, which a safe interface cannot promise.
+    """
+    if outline.program.memories:
+        raise Unsupported("--package rust: with --memory only one instance may run at a time, which a safe interface cannot promise; leave one of them out")
     sources = outline.source_list('    "{}",')
     flags = ", ".join(f'"{flag}"' for flag in outline.target.flags)
     return {

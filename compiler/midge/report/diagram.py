@@ -135,7 +135,7 @@ def _spread(points: list[Point], rank: list[int], wanted: list[float]) -> None:
 def bands(points: list[Point], ranks: list[list[int]]) -> list[tuple[int, int]]:
     """(first rank, rank after the last) of each band, cut where few edges cross."""
     found, first = [], 0
-    while len(ranks) - first > LONGEST:
+    while len(ranks) - first > LONGEST + SHORTEST // 2:
         cut = min(range(first + SHORTEST, first + LONGEST + 1), key=lambda r: (sum(len(points[i].above) for i in ranks[r]), -r))
         found.append((first, cut))
         first = cut

@@ -68,7 +68,7 @@ class LayerFacts:
 
 @dataclass(frozen=True)
 class ArenaFacts:
-    """The plan of the arena; `used` is bytes in use at each step."""
+    """The plan of the arena; `used` is bytes in use at each step, `memories` bytes taken of memories beside the arena."""
 
     nbytes: int
     align: int
@@ -79,6 +79,7 @@ class ArenaFacts:
     peak_layer: int | None
     used: tuple[int, ...]
     blocks: tuple[Block, ...]
+    memories: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -233,9 +234,18 @@ def _arena(program: Program) -> ArenaFacts:
     step = program.steps[program.peak_step] if 0 <= program.peak_step < len(program.steps) else None
     layer = program.calls[step.call].layer if step is not None and step.call >= 0 else None
     gap = round(program.arena_nbytes / program.lower_bound - 1.0, 6) if program.lower_bound else 0.0
-    totals = tuple(occupied(program))
+    totals, beside = tuple(occupied(program)), {memory.name: memory.nbytes for memory in program.memories}
     return ArenaFacts(
-        program.arena_nbytes, program.arena_align, program.lower_bound, gap, len(program.steps), program.peak_step, layer, totals, tuple(blocks(program))
+        program.arena_nbytes,
+        program.arena_align,
+        program.lower_bound,
+        gap,
+        len(program.steps),
+        program.peak_step,
+        layer,
+        totals,
+        tuple(blocks(program)),
+        beside,
     )
 
 

@@ -73,17 +73,20 @@ def arena(facts: Facts, picture: str) -> str:
     """The picture of the arena and what its colours mean."""
     plan = facts.arena
     peak = "while the input arrives" if plan.peak_layer is None else f"in layer {plan.peak_layer}"
+    gap = f"is {plan.gap:.1%} above it" if plan.nbytes > plan.lower_bound else "is no larger"
     about = (
         f"{number(plan.nbytes)} bytes hold all inputs, outputs, rows in between and scratch. In step {number(plan.peak_step)} of {number(plan.steps)}, {peak}, "
         f"{number(max(plan.used, default=0))} bytes are in use at once, the most of all. No placement of this order of steps can need less than the lower "
-        f"bound of {number(plan.lower_bound)} bytes; the arena is {plan.gap:.1%} above it."
+        f"bound of {number(plan.lower_bound)} bytes; the arena {gap}."
     )
+    if plan.memories:
+        about += " Not drawn: what lies in " + ", ".join(f"{name} ({number(nbytes)} bytes)" for name, nbytes in plan.memories.items()) + "."
     entries = [(PORT_COLOUR, "inputs")] + [(colour(layer.index), f"{layer.index} {layer.kind}") for layer in facts.layers]
     legend = [tag("li", {}, tag("span", {"class": "swatch", "style": f"background:{c}"}) + escape(text)) for c, text in entries]
     figure = tag(
         "figure", {"style": "margin:0"}, tag("div", {"class": "scroll", "tabindex": "0"}, picture) + tag("p", {"class": "pointed soft", "id": "pointed"})
     )
-    return tag("p", {}, about) + figure + tag("ul", {"class": "legend"}, "".join(legend)) + tag("p", {"class": "soft"}, "Hatched: scratch of a layer.")
+    return tag("p", {}, escape(about)) + figure + tag("ul", {"class": "legend"}, "".join(legend)) + tag("p", {"class": "soft"}, "Hatched: scratch of a layer.")
 
 
 def layers(facts: Facts) -> str:

@@ -9,6 +9,7 @@ import re
 import struct
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import serial
 
@@ -61,7 +62,7 @@ class Line:
         except (serial.SerialException, OSError, ValueError) as error:
             raise UsageError(f"serial port '{port}': cannot be opened: {error}") from None
 
-    def _open(self) -> serial.SerialBase:
+    def _open(self) -> Any:
         return serial.serial_for_url(self.port, baudrate=self.baud, timeout=0.01, write_timeout=2.0)
 
     def __enter__(self) -> Line:

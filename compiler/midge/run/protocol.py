@@ -80,9 +80,9 @@ class Hello:
             raise ValueError(f"the board speaks version {version if len(data) >= 4 else '?'} of the protocol, this midge version {VERSION}")
         if len(data) < _HELLO.size or data.count(0, _HELLO.size) != 2:
             raise ValueError("the board's greeting is cut short")
-        fields = _HELLO.unpack_from(data)
-        name, digest, _ = data[_HELLO.size :].split(b"\0")
-        return cls(*fields[:4], bool(fields[4]), *fields[5:], name.decode("ascii", "replace"), digest.decode("ascii", "replace"))
+        _, payload, arena_bytes, layers, counts, tick_hz, stack_bytes = _HELLO.unpack_from(data)
+        name, digest = (text.decode("ascii", "replace") for text in data[_HELLO.size : -1].split(b"\0"))
+        return cls(version, payload, arena_bytes, layers, bool(counts), tick_hz, stack_bytes, name, digest)
 
 
 @dataclass(frozen=True)
@@ -158,4 +158,5 @@ def parse_reply(encoded: bytes) -> Reply | None:
     body = decode_cobs(encoded)
     if body is None or len(body) < _HEAD.size + _CRC.size or zlib.crc32(body[: -_CRC.size]) != _CRC.unpack(body[-_CRC.size :])[0]:
         return None
-    return Reply(*_HEAD.unpack_from(body), body[_HEAD.size : -_CRC.size])
+    session, sequence, status = _HEAD.unpack_from(body)
+    return Reply(session, sequence, status, body[_HEAD.size : -_CRC.size])

@@ -73,8 +73,13 @@ def adopt(program: Program, plan: Plan, memories: tuple[Memory, ...] = ()) -> No
 
 def choose(planner: Planner) -> Plan:
     """The plan that a wish asks for."""
-    wish, whole = planner.wish, planner.whole()
+    wish = planner.wish
+    if wish.least and wish.by_rows and wish.ram is None:
+        return planner.least()
+    whole = planner.whole()
     if not wish.by_rows:
+        if wish.ram is not None and whole.arena > wish.ram:
+            raise UsageError(f"--ram {wish.ram}: layer by layer the arena has {whole.arena} bytes")
         return whole
     natural = planner.natural()
     if not wish.least and (wish.ram is None or natural.arena <= wish.ram):
@@ -134,12 +139,14 @@ class Planner:
 
     def with_tail(self, plan: Plan, budget: int | None = None) -> Plan:
         """The plan with as many calls from the end run at once as its arena allows."""
+        freely = budget is None
         budget, low, high = budget or plan.arena, 0, len(self.calls)  # `low` calls fit
         while low < high:
             count = (low + high + 1) // 2
             tried = self.plan([*plan.grains[: len(self.calls) - count], *[WHOLE] * count], budget)
             if tried.arena <= budget:
                 low, plan = count, tried
+                budget = tried.arena if freely else budget
             else:
                 high = count - 1
         return plan

@@ -33,7 +33,7 @@ def solve(problem: Problem, *, states: int = STATES, budget: int | None = None, 
     """The schedule of the smallest arena that is found.
 
     states: how many the search may look at before it settles for a good order and a bound. budget: an arena of so many bytes is small enough.
-    quick: only first fit in a few orders; for trials whose failure costs nothing but a chance.
+    quick: only the order of the beam and first fit in a few orders; for trials whose failure costs nothing but a chance.
     progress: told (states, cap, bound, best) now and then; sizes in bytes. The result depends on nothing but the other arguments.
 
     Raises:
@@ -43,14 +43,12 @@ def solve(problem: Problem, *, states: int = STATES, budget: int | None = None, 
     searcher = Searcher(tables, states, progress)
     found = first_order(searcher)
     enough = (budget or 0) // tables.unit * tables.unit
-    if found.peak * tables.unit <= enough:
-        attempt = try_order(problem, found.order, enough, tables.unit)
-        if attempt.arena <= enough:
+    if found.peak * tables.unit <= enough or quick:
+        attempt = try_order(problem, found.order, found.peak * tables.unit, tables.unit)
+        if attempt.arena <= enough or quick:
             return solution(problem, searcher, found, attempt)
     found = best_order(searcher, found)
     target = max(found.peak * tables.unit, enough)
-    if quick:
-        return solution(problem, searcher, found, try_order(problem, found.order, target, tables.unit))
     return solution(problem, searcher, found, place_best(problem, searcher, found, target))
 
 

@@ -82,12 +82,21 @@ def _rows(program: Program, name: str, start: int, nbytes: int) -> Iterator[tupl
 
 
 def used(program: Program, scratch: bool = True) -> list[int]:
-    """Bytes in use at each step; without the scratch of single steps if `scratch` is false."""
-    total = [0] * len(program.steps)
+    """Bytes in use at each step; without the scratch of single steps if `scratch` is false. A row computed in place shares the bytes of the other."""
+    spans: list[list[tuple[int, int]]] = [[] for _ in program.steps]
     for each in timeline(program):
         if (scratch or each.row >= 0) and not each.memory:
-            for step in range(max(each.first, 0), min(each.last, len(total) - 1) + 1):
-                total[step] += each.nbytes
+            for step in range(max(each.first, 0), min(each.last, len(spans) - 1) + 1):
+                spans[step].append((each.offset, each.offset + each.nbytes))
+    return [_covered(sorted(found)) for found in spans]
+
+
+def _covered(spans: list[tuple[int, int]]) -> int:
+    """Bytes that sorted spans cover together."""
+    total = end = 0
+    for low, high in spans:
+        total += max(0, high - max(low, end))
+        end = max(end, high)
     return total
 
 

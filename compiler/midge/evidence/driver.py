@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host program that coverage and control flow are looked at with: the library built without optimization, called in order and out of order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from midge.codegen.names import c_integer
+from midge.errors import VerifyFailed
+from midge.evidence.part import Subject, run
+from midge.run import firmware
+from midge.targets import get_target
+from midge.toolchain import compile_objects, link, runtime_dir
+
+INPUT = "input.bin"
+
+
+def build(subject: Subject, work: Path, samples: int, *, flags: Sequence[str] = (), defines: Sequence[str] = ()) -> Path:
+    """A program in `work` that runs the first samples; `flags` are for the library's sources.
+
+    Raises: ToolMissing without gcc.
+    """
+    runtime, host = runtime_dir(), get_target("host")
+    work.mkdir(parents=True, exist_ok=True)
+    text = firmware.adapter_header(subject.manifest) + "\n" + misuse(subject) + "\n" + helpers(subject)
+    (work / "midge_model.h").write_text(text, encoding="utf-8")
+    model = firmware.Model.from_manifest(subject.manifest)
+    (work / INPUT).write_bytes(firmware.pack_inputs(model, subject.stacked(samples)))
+    includes = (subject.source, runtime, work)
+    library = compile_objects(firmware.library_sources(subject.directory), work / "library", host, opt="-O0", includes=includes, extra=flags, cc="gcc")
+    own = compile_objects([runtime / "evidence_main.c"], work / "own", host, opt="-O0", includes=includes, defines=defines, extra=flags, cc="gcc")
+    return link([*own, *library], work / "evidence", host, extra=flags, cc="gcc")
+
+
+def execute(subject: Subject, command: Sequence[str | Path], work: Path) -> str:
+    """Run it to its end; what it wrote to the standard error.
+
+    Raises: VerifyFailed if it says that the library did not do as asked.
+    """
+    done = run(command, work)
+    if done.returncode != 0:
+        raise VerifyFailed(f"{subject.name} on the host: {' '.join(map(str, command))[-60:]} ended with {done.returncode}: {done.stderr[-300:].strip()}")
+    return done.stderr
+
+
+def misuse(subject: Subject) -> str:
+    """model_misuse(arena): calls that the library must refuse; how many it did not."""
+    name, upper = subject.name, subject.name.upper()
+    calls = {"whole": ["run({0})"], "steps": ["begin({0})", "step({0}, 1u)"], "stream": ["begin({0})", "push_rows({0}, NULL, 0u)", "finish({0})"]}
+    runs = str(subject.manifest.get("runs", "whole"))
+    lines = []
+    for call in calls[runs]:
+        for arena in ("NULL", "(void *)((char *)arena + 1)"):
+            lines.append(f"  wrong += {name}_{call.format(arena)} != {upper}_ERROR_ARENA;")
+    if runs == "steps":
+        lines += [
+            f"  wrong += {name}_step(arena, 1u) != {upper}_ERROR_ORDER;",
+            f"  for (int left = {name}_begin(arena); left > 0; left = {name}_step(arena, 3u)) {{",
+            "  }",
+        ]
+    if runs == "stream":
+        lines += [
+            f"  wrong += {name}_push_rows(arena, (const void *)model_rows, 1u) != {upper}_ERROR_ORDER;",
+            f"  wrong += {name}_finish(arena) != {upper}_ERROR_ORDER;",
+            f"  (void){name}_begin(arena);",
+            f"  wrong += {name}_push_rows(arena, NULL, 1u) != {upper}_ERROR_ORDER;",
+            f"  wrong += {name}_push_rows(arena, (const void *)model_rows, {upper}_INPUT_0_ROWS + 1u) != {upper}_ERROR_ROWS;",
+            f"  wrong += {name}_finish(arena) != {upper}_ERROR_ROWS;",
+        ]
+    return "\n".join(["static inline int model_misuse(void *arena) {", "  int wrong = 0;", *lines, "  return wrong;", "}", ""])
+
+
+def helpers(subject: Subject) -> str:
+    """model_helpers(): every conversion of the header, over its whole range, ties, infinities and NaN included."""
+    header = (subject.source / f"{subject.name}.h").read_text("utf-8")
+    lines = []
+    for i in range(len(subject.manifest["inputs"])):
+        if f"{subject.name}_quantize_input_{i}(" in header:
+            scale = f"{subject.name.upper()}_INPUT_{i}_SCALE"
+            lines.append(f"  for (int i = -300; i <= 300; ++i) {{\n    sum += (float){subject.name}_quantize_input_{i}((float)i * {scale} * 0.5f);\n  }}")
+            lines += [f"  sum += (float){subject.name}_quantize_input_{i}({value});" for value in ("NAN", "INFINITY", "-INFINITY")]
+    for i, port in enumerate(subject.manifest["outputs"]):
+        if f"{subject.name}_dequantize_output_{i}(" in header:
+            lines.append(f"  sum += {subject.name}_dequantize_output_{i}({c_integer(int(port['zero_point'] or 0), 32)});")
+    return "\n".join(["#include <math.h>", "static inline float model_helpers(void) {", "  float sum = 0.0f;", *lines, "  return sum;", "}", ""])
