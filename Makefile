@@ -23,6 +23,7 @@ test: $(VENV)/test arm-or-warn ## run the tests, except the slow ones
 	@$(PYTEST) -m "not slow"
 
 test-all: $(VENV)/packers arm-or-warn ## run all tests
+	@.ci/tools evidence || echo "Tests that need cppcheck and valgrind are skipped." >&2
 	@.ci/tools chromium || echo "The test that opens a report in a browser is skipped." >&2
 	@$(PYTEST)
 

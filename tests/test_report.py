@@ -30,7 +30,7 @@ from midge.passes import canonicalize
 from midge.program import Program
 from midge.reload import reload
 from midge.report.accuracy import compare
-from midge.report.arena_picture import HEIGHT, TOP, blocks, occupied, svg, terminal, ticks
+from midge.report.arena_picture import HEIGHT, STATE_NBYTES, TOP, blocks, svg, terminal, ticks
 from midge.report.diagram import arrange, boxes, with_dummies
 from midge.report.facts import Facts, gather
 from midge.report.html import TITLES, page
@@ -150,7 +150,7 @@ def test_every_layer_is_in_every_part(folder: Path, library: midge.Library) -> N
         assert all(f"{function}(" in source for function in found["functions"])
     assert sum(found["flash_nbytes"] for found in report["layers"]) == library.program.weight_nbytes == report["weight_nbytes"]
     assert sum(found["macs"] for found in report["layers"]) == library.program.macs
-    assert max(found["ram_nbytes"] for found in report["layers"]) == max(occupied(library.program))
+    assert max(found["ram_nbytes"] for found in report["layers"]) == max(used(library.program))
     for name in ("x", "y"):
         assert any(signal["name"] == name for signal in report["signals"]) or name in text
 
@@ -197,8 +197,9 @@ def test_the_picture_of_the_arena_is_the_plan(folder: Path, options: dict[str, A
     assert len(peak) == 1
     alive = [(bottom, top) for left, right, bottom, top in drawn if left < float(peak[0]) < right]
     cells = {byte for bottom, top in alive for byte in range(round(bottom), round(top))}
-    assert len(cells) == pytest.approx(max(occupied(program)), rel=0.02)
-    assert occupied(program)[program.peak_step] == max(occupied(program)) <= program.lower_bound <= program.arena_nbytes
+    state = STATE_NBYTES if program.state_offset >= 0 else 0
+    assert len(cells) == pytest.approx(max(used(program)) + state, rel=0.02)
+    assert used(program)[program.peak_step] == max(used(program)) <= program.lower_bound <= program.arena_nbytes
     bound_line = re.findall(r'class="lower-bound" d="M\S+ ([\d.]+)H', picture)
     assert len(bound_line) == 1 and f"lower bound {program.lower_bound:,}" in picture
     Page(picture)
@@ -403,11 +404,10 @@ def escape_attribute(text: str) -> str:
 
 
 def test_blocks_join_neighbouring_rows(library: midge.Library) -> None:
-    """As many bytes at every step as the schedule says, those computed in place twice there."""
+    """The same bytes are taken at every step as before joining."""
     program: Program = library.program
-    totals = [0] * len(program.steps)
+    taken = [np.zeros(program.arena_nbytes, bool) for _ in program.steps]
     for block in blocks(program):
-        for step in range(max(block.first, 0), min(block.last, len(totals) - 1) + 1):
-            totals[step] += block.nbytes
-    assert totals == used(program)
-    assert all(each <= total for each, total in zip(occupied(program), totals, strict=True))
+        for step in range(max(block.first, 0), min(block.last, len(taken) - 1) + 1):
+            taken[step][block.offset : block.offset + block.nbytes] = True
+    assert [int(each.sum()) for each in taken] == used(program)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from midge.program import Layer, Program
 from midge.report.markup import escape, number, shortened, tag
-from midge.schedule.timeline import Occupant, timeline
+from midge.schedule.timeline import Occupant, timeline, used
 
 PALETTE = ("#56b4e9", "#e69f00", "#3dbd95", "#f0e442", "#cf8fb5", "#8fa9e0", "#f08a5d", "#a9c77e")
 """Told apart by people with any kind of colour vision (after Okabe and Ito), and light enough for black text."""
@@ -55,22 +55,6 @@ def _joins(block: Block, each: Occupant) -> bool:
     """Whether an occupant goes on where a block ends."""
     same = (block.name, block.scratch, block.first, block.last) == (each.name, each.row < 0, each.first, each.last)
     return same and block.offset + block.nbytes == each.offset
-
-
-def occupied(program: Program) -> list[int]:
-    """Bytes in use at each step. What is computed in place counts once, unlike in midge.schedule.timeline.used."""
-    pieces: list[list[tuple[int, int]]] = [[] for _ in program.steps]
-    for block in blocks(program):
-        for step in range(max(block.first, 0), min(block.last, len(pieces) - 1) + 1):
-            pieces[step].append((block.offset, block.offset + block.nbytes))
-    totals = []
-    for found in pieces:
-        total = end = 0
-        for start, stop in sorted(found):
-            total += max(stop, end) - max(start, end)
-            end = max(stop, end)
-        totals.append(total)
-    return totals
 
 
 @dataclass(frozen=True)
@@ -211,7 +195,7 @@ def _at_peak(program: Program) -> str:
 
 def _in_use(program: Program, scale: _Scale) -> list[str]:
     """Bytes in use at each step, below the arena and to a scale of its own."""
-    totals, base, height = occupied(program), HEIGHT + STRIP - 18, STRIP - 26
+    totals, base, height = used(program), HEIGHT + STRIP - 18, STRIP - 26
     if not totals:
         return []
     points = "".join(f"L{scale.x(step):.1f} {base - height * nbytes / max(totals):.1f}H{scale.x(step + 1):.1f}" for step, nbytes in enumerate(totals))

@@ -13,8 +13,9 @@ from midge.codegen.manifest import midge_version
 from midge.ir import Graph, TensorType
 from midge.program import Call, Layer, Program
 from midge.report.accuracy import Accuracy
-from midge.report.arena_picture import Block, blocks, occupied
+from midge.report.arena_picture import Block, blocks
 from midge.report.measure import Measured, build_flags
+from midge.schedule.timeline import used
 from midge.targets import get_target
 
 FORMAT = 1
@@ -175,7 +176,7 @@ def flash_by_layer(program: Program) -> dict[int, int]:
 def ram_by_layer(program: Program) -> dict[int, int]:
     """The most bytes in use at any step of a layer."""
     found: dict[int, int] = {}
-    for step, nbytes in zip(program.steps, occupied(program), strict=True):
+    for step, nbytes in zip(program.steps, used(program), strict=True):
         if step.call >= 0:
             layer = program.calls[step.call].layer
             found[layer] = max(found.get(layer, 0), nbytes)
@@ -234,7 +235,7 @@ def _arena(program: Program) -> ArenaFacts:
     step = program.steps[program.peak_step] if 0 <= program.peak_step < len(program.steps) else None
     layer = program.calls[step.call].layer if step is not None and step.call >= 0 else None
     gap = round(program.arena_nbytes / program.lower_bound - 1.0, 6) if program.lower_bound else 0.0
-    totals, beside = tuple(occupied(program)), {memory.name: memory.nbytes for memory in program.memories}
+    totals, beside = tuple(used(program)), {memory.name: memory.nbytes for memory in program.memories}
     return ArenaFacts(
         program.arena_nbytes,
         program.arena_align,
