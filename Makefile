@@ -80,8 +80,8 @@ $(VENV)/test: $(VENV)/demo
 
 # Tools that packages are packed with; without them the tests that pack skip themselves.
 $(VENV)/packers: $(VENV)/test
-	@$(PIP) --no-build-isolation --editable ".[packers]" || echo "Tests that need platformio, idf-component-manager and west are skipped." >&2
-	@touch $@
+	@if $(PIP) --no-build-isolation --editable ".[packers]"; then touch $@; \
+	else echo "Tests that need platformio, idf-component-manager and west are skipped." >&2; fi
 
 $(VENV)/check: $(VENV)/midge
 	@$(PIP) --no-build-isolation --editable ".[check,test]"

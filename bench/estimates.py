@@ -33,7 +33,13 @@ from midge.run.qemu import run_qemu
 from midge.run.samples import random_samples
 
 TARGET = "cortex-m4"
-PLANS: tuple[dict[str, Any], ...] = ({"optimize": "size"}, {"optimize": "balanced"}, {"optimize": "balanced", "schedule": "layers"}, {"optimize": "speed"}, {"numerics": "tflite"})
+PLANS: tuple[dict[str, Any], ...] = (
+    {"optimize": "size"},
+    {"optimize": "balanced"},
+    {"optimize": "balanced", "schedule": "layers"},
+    {"optimize": "speed"},
+    {"numerics": "tflite"},
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

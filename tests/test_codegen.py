@@ -21,8 +21,8 @@ from midge.kernels import FAMILIES, SOURCES
 from support import program_of, run_reference
 
 from midge.codegen.c import emit
-from midge.codegen.kernels import emit_kernels
 from midge.codegen.calls import row_index
+from midge.codegen.kernels import emit_kernels
 from midge.codegen.manifest import changed_files, load_manifest
 from midge.codegen.names import c_float, c_identifier, c_integer, c_string, plain_text
 from midge.codegen.sources import blank, parse, read_source

@@ -31,7 +31,13 @@ MODELS = {
 }
 ARENA = {"kws_ref_model": 3960, "vww_96": 28060, "pretrainedResnet": 10400, "ad01": 768, "str_ww_ref_model": 3776, "tflm_person_detect": 12400}
 LEAST = {"kws_ref_model": 4400, "vww_96": 28300, "pretrainedResnet": 12000, "ad01": 768, "str_ww_ref_model": 4000, "tflm_person_detect": 13500}
-STREAMED = {"kws_ref_model": (3640, 4000), "vww_96": (9980, 11400), "pretrainedResnet": (9300, 11200), "str_ww_ref_model": (3776, 4000), "tflm_person_detect": (9800, 11400)}
+STREAMED = {
+    "kws_ref_model": (3640, 4000),
+    "vww_96": (9980, 11400),
+    "pretrainedResnet": (9300, 11200),
+    "str_ww_ref_model": (3776, 4000),
+    "tflm_person_detect": (9800, 11400),
+}
 GAP = {"ad01": 1.0, "vww_96": 1.0, "kws_ref_model": 1.01, "str_ww_ref_model": 1.01}
 INSTRUCTIONS = {"kws_ref_model": 24_300_000, "vww_96": 58_300_000, "pretrainedResnet": 66_000_000, "ad01": 975_000}  # portable kernels, -O2
 COMPARED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "SOFTMAX"}

@@ -209,7 +209,7 @@ def mutate(program: Program, rng: random.Random) -> bool:
     if kind == "swap steps":
         program.steps[index : index + 2] = [program.steps[index + 1], step]
         writer, reader = program.calls[step.call], program.calls[program.steps[index].call]
-        return step.call == program.steps[index].call or any(o.buffer == writer.output for o in reader.inputs) and _needs(program, index)
+        return step.call == program.steps[index].call or (any(o.buffer == writer.output for o in reader.inputs) and _needs(program, index))
     if kind == "repeat":
         program.steps.insert(index, step)
     else:
@@ -221,7 +221,13 @@ def _needs(program: Program, index: int) -> bool:
     """Whether the step at `index` reads a row that the step behind it writes."""
     reader, writer = program.steps[index], program.steps[index + 1]
     call = program.calls[reader.call]
-    read = {row for o in call.inputs if o.buffer == program.calls[writer.call].output for y in range(reader.first, reader.first + reader.count) for row in o.window.rows(y)}
+    read = {
+        row
+        for o in call.inputs
+        if o.buffer == program.calls[writer.call].output
+        for y in range(reader.first, reader.first + reader.count)
+        for row in o.window.rows(y)
+    }
     return not read.isdisjoint(range(writer.first, writer.first + writer.count))
 
 
@@ -280,7 +286,7 @@ def test_several_memories(way: str, memory: str, tmp_path: Path) -> None:
     calibration = np.random.default_rng(1).normal(size=(8, 3, 12, 7)).astype(np.float32)
     library = midge.compile(chain(), target="cortex-m4", name="chain", calibration=calibration, memory=memory, **WAYS[way])
     program, alone = library.program, compiled(way).program
-    assert all(used.nbytes <= used.capacity for used in program.memories) and program.memories
+    assert all(fast.nbytes <= fast.capacity for fast in program.memories) and program.memories
     assert program.arena_nbytes <= alone.arena_nbytes - (200 if "1K" in memory or "64K" in memory else 0)
     samples = random_samples(library.graph, 2)
     run = run_host(library.write(tmp_path / "lib"), [np.stack([np.asarray(sample[0]) for sample in samples])], sanitize=True)
@@ -288,8 +294,8 @@ def test_several_memories(way: str, memory: str, tmp_path: Path) -> None:
         assert run.outputs[0][number].tobytes() == values[library.graph.outputs[0]].tobytes()
         np.testing.assert_array_equal(np.asarray(library.run(*samples[number])).reshape(-1), values[library.graph.outputs[0]].reshape(-1))
     text = (tmp_path / "lib" / "src" / "chain.c").read_text()
-    for used in program.memories:
-        assert not used.nbytes or f"CHAIN_{used.name.upper()}_SECTION CHAIN_ALIGN4 static int8_t chain_{used.name}[" in text
+    for fast in program.memories:
+        assert not fast.nbytes or f"CHAIN_{fast.name.upper()}_SECTION CHAIN_ALIGN4 static int8_t chain_{fast.name}[" in text
 
 
 @pytest.mark.parametrize("memory", ["dtcm", "dtcm:64K@fast", "a:1K,a:1K", "DTCM:1K", "dtcm:1Q,sram:2K", "dtcm:64K@fast,sram:10"])

@@ -12,8 +12,8 @@ import click
 from midge import __version__
 from midge.cli_board import board
 from midge.cli_common import CALIBRATION, COMPILE, JSON, SHAPES, Commands, only_given, print_json, progress_bar, with_options, write_file
-from midge.cli_golden import GOLDEN, test_files
 from midge.cli_evidence import evidence
+from midge.cli_golden import GOLDEN, test_files
 from midge.cli_link import link
 from midge.cli_package import PACKAGE, lint_flags, package_lines
 from midge.cli_plan import plan

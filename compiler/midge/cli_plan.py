@@ -40,8 +40,9 @@ def plan(model: str, target: str, svg: str | None, front_svg: str | None, as_jso
 
     with progress_bar("planning", show=not as_json) as progress:
         points = front(model, target=target, progress=progress, **only_given(options))
-    least = points[-1].program
-    for path, picture in ((svg, arena_picture.svg(least)), (front_svg, front_picture.svg(points))):
+    least, counted = points[-1].program, all(point.instructions is not None for point in points)
+    dots = [(p.name, p.program.arena_nbytes, (p.instructions or 0) if counted else len(p.program.steps)) for p in points]
+    for path, picture in ((svg, arena_picture.svg(least)), (front_svg, front_picture.svg(dots, counted))):
         if path is not None:
             write_file(Path(path), picture.encode())
     if as_json:

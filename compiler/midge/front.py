@@ -87,11 +87,7 @@ def front(
 def _best(found: dict[str, Program]) -> dict[str, Program]:
     """By RAM, most first, without those that need no less RAM than another of as few steps."""
     order = sorted(found.items(), key=lambda item: (-item[1].arena_nbytes, len(item[1].steps)))
-    return {
-        name: program
-        for name, program in order
-        if not any(_beats(other, program) and other_name != name for other_name, other in found.items())
-    }
+    return {name: program for name, program in order if not any(_beats(other, program) and other_name != name for other_name, other in found.items())}
 
 
 def _beats(a: Program, b: Program) -> bool:

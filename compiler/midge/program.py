@@ -75,8 +75,8 @@ class Window:
 
 @dataclass
 class Buffer:
-    """One tensor in the arena: `rows` rows of `row_nbytes`, HWC, or `planar`: see planar_order. The scheduler says where each row lies, and in which steps the tensor is alive
-    (-1 is before the run). A row that is never written or read has offset -1."""
+    """One tensor in the arena: `rows` rows of `row_nbytes`, HWC, or `planar`: see planar_order. The scheduler says where each row lies, and in which
+    steps the tensor is alive (-1 is before the run). A row that is never written or read has offset -1."""
 
     name: str
     type: TensorType

@@ -63,7 +63,9 @@ def select(layers: dict[int, list[Candidate]], code: dict[str, int], fixed: int,
     return evaluate(layers, code, fixed, _solve(layers, code, 0, 1, None if flash is None else flash - fixed, stored))
 
 
-def _solve(layers: dict[int, list[Candidate]], code: dict[str, int], per_byte: int, per_instruction: int, room: int | None, stored: int | None) -> dict[int, str]:
+def _solve(
+    layers: dict[int, list[Candidate]], code: dict[str, int], per_byte: int, per_instruction: int, room: int | None, stored: int | None
+) -> dict[int, str]:
     """Layer -> name of the variant that minimizes the weighted sum, with code and constants within `room` and constants within `stored`."""
     from ortools.sat.python import cp_model
 

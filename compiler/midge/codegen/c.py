@@ -67,7 +67,9 @@ def main_source(program: Program, steps: list[Stage]) -> str:
     """NAME.c: the layers and the interface."""
     name, prefix = program.name, program.prefix
     families = dict.fromkeys(call.kernel.family for call in program.calls)
-    headers = sorted([f"{prefix}_internal.h", *(file_name(f"{family}.h", prefix) for family in families), *([f"{prefix}_routines.h"] if program.routines else [])])
+    headers = sorted(
+        [f"{prefix}_internal.h", *(file_name(f"{family}.h", prefix) for family in families), *([f"{prefix}_routines.h"] if program.routines else [])]
+    )
     blocks = [
         f"{LICENCE}\n" + comment(_head(program)),
         f'#include "{name}.h"',
@@ -109,7 +111,11 @@ def _head(program: Program) -> list[str]:
         "",
     ]
     if streams(program):
-        lines += [f"  int wanted = {name}_begin(arena);", f"  while (wanted > 0) {{ wanted = {name}_push_rows(arena, row, 1); }}", f"  int error = {name}_finish(arena);"]
+        lines += [
+            f"  int wanted = {name}_begin(arena);",
+            f"  while (wanted > 0) {{ wanted = {name}_push_rows(arena, row, 1); }}",
+            f"  int error = {name}_finish(arena);",
+        ]
     else:
         if program.inputs:
             lines.append(f"  memcpy({name}_input_0(arena), samples, {upper}_INPUT_0_BYTES);")

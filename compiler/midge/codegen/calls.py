@@ -116,7 +116,9 @@ class CallWriter:
                 end = [f"if ({last}) {{", *(f"  {line}" for line in end), "}", *self._hook("0", "out_rows[0]", f"({last} ? {self.output.nbytes} : 0)")]
             lines = [*self._begin(), *out, *begin, *run, *end]
         else:
-            lines = self._loop(loop, [*self._begin(), *inner, *out, self._invoke(self.main, in_rows), *self._hook(self._row_number("y" if loop else "0"), "out_rows[0]")])
+            lines = self._loop(
+                loop, [*self._begin(), *inner, *out, self._invoke(self.main, in_rows), *self._hook(self._row_number("y" if loop else "0"), "out_rows[0]")]
+            )
         return "\n".join(f"  {line}" for line in lines)
 
     def _row_number(self, y: str) -> str:
@@ -263,7 +265,6 @@ class CallWriter:
             return f"{self.program.name}_row({base}, {row}, {operand.window.height}, {operand.row_nbytes}, {pad})"
         step = "" if row == "0" else f" + {row} * {operand.row_nbytes}" if row.isalnum() else f" + ({row}) * {operand.row_nbytes}"
         return self._typed(base + step, self.main.in_element, "const void *")
-
 
     def _placed(self, buffer: Buffer, operand: Operand, row: str) -> str:
         """Address of a row of a buffer whose rows lie apart."""

@@ -120,5 +120,3 @@ def _whereabouts(program: Program, name: str) -> str:
         return f"{plain_text(name)} at {buffer.offset}, {buffer.nbytes} bytes, kept until {until}"
     low, high = min(buffer.offsets), max(buffer.offsets) + buffer.row_nbytes
     return f"{plain_text(name)}, {buffer.rows} rows of {buffer.row_nbytes} bytes between {low} and {high}"
-
-

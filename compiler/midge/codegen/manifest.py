@@ -77,7 +77,15 @@ def manifest_text(program: Program, files: Mapping[str, str]) -> str:
 def _buffer(buffer: Buffer) -> dict[str, Any]:
     """Where a buffer lies; the places of its rows where they lie apart. `live` counts steps."""
     places = {} if buffer.contiguous else {"rows": list(buffer.offsets)}
-    return {"name": buffer.name, "memory": buffer.memory, "offset": buffer.offset, "nbytes": buffer.nbytes, "row_nbytes": buffer.row_nbytes, "live": list(buffer.live), **places}
+    return {
+        "name": buffer.name,
+        "memory": buffer.memory,
+        "offset": buffer.offset,
+        "nbytes": buffer.nbytes,
+        "row_nbytes": buffer.row_nbytes,
+        "live": list(buffer.live),
+        **places,
+    }
 
 
 def _peak(program: Program) -> dict[str, Any]:

@@ -102,7 +102,9 @@ def _parts(program: Program) -> list[str]:
         "ROW_NBYTES": buffer.row_nbytes,
         "ELEMENTS": buffer.row_nbytes // port.type.dtype.nbytes,
         "ELEMENT": port.type.dtype.c,
-        "PLACE": f"{program.name}_rows_{list(program.buffers).index(buffer.name)}[row]" if not buffer.contiguous else f"{buffer.offset} + row * {buffer.row_nbytes}",
+        "PLACE": f"{program.name}_rows_{list(program.buffers).index(buffer.name)}[row]"
+        if not buffer.contiguous
+        else f"{buffer.offset} + row * {buffer.row_nbytes}",
         "STEP": _one_step(program, steps),
         "CHECK": CHECK,
     }

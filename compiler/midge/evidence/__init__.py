@@ -11,7 +11,8 @@ from pathlib import Path
 
 from midge.errors import ToolMissing, UsageError, VerifyFailed
 from midge.evidence import control_flow, coverage, misra, overflow, sanitize, sbom, stack
-from midge.evidence.page import DATA, INDEX, data, overall, page
+from midge.evidence.page import DATA, INDEX, data, overall
+from midge.evidence.page import page as page_text
 from midge.evidence.part import FAILED, NOT_RUN, PASSED, Part, Subject
 
 __all__ = ["FAILED", "INDEX", "NOT_RUN", "PASSED", "Part", "Subject", "collect", "overall", "write"]
@@ -62,7 +63,7 @@ def write(subject: Subject, parts: Sequence[Part], output: Path) -> Path:
     Raises: UsageError if `output` holds something else, or cannot be written.
     """
     refuse_foreign(output)
-    files = {INDEX: page(subject, parts), DATA: data(subject, parts)} | {name: text for part in parts for name, text in part.files.items()}
+    files = {INDEX: page_text(subject, parts), DATA: data(subject, parts)} | {name: text for part in parts for name, text in part.files.items()}
     try:
         output.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():

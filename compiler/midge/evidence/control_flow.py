@@ -40,14 +40,17 @@ class Exemption:
 
 
 EXCEPTIONS = (
-    Exemption(r"\w+_clamp(_s8)?", "clamp: one SSAT, or two conditional moves, on cores that have them; a short jump on others"),
-    Exemption(r"max_\w+|\w+_max(_s8)?|pool_dsp_max\w*", "the larger of two: comparing is what it does"),
+    Exemption(r"\w*clamp(_s8)?|saturate\d+", "clamp: one SSAT, or two conditional moves, on cores that have them; a short jump on others"),
+    Exemption(r"max\d*(_\w+)?|\w+_max(_s8)?|pool_dsp_max\w*", "the larger of two: comparing is what it does"),
     Exemption(
         r"softmax_\w+|\w+_softmax_s8(_tflite)?",
         "softmax: finds the maximum, shifts its sum into place and divides bit by bit, at most 32 turns each",
         loops=True,
     ),
-    Exemption(r"\w*requantize\w*|\w+_shift_right_half_(away|even)", "clamp before a shift to the left, and ties: a condition that compilers make a move of"),
+    Exemption(
+        r"\w*requantize\w*|\w*shift_right_half_(away|even)|\w+_round_even",
+        "clamp before a shift to the left, and ties: a condition that compilers make a move of",
+    ),
     Exemption(r"pool_quotient\w*|\w*quotient\w*", "exact halves of a mean are rounded apart from the rest"),
     Exemption(r"edge_\w+|\w+_(quantize|dequantize)\w*", "conversion between integers and real numbers at the ports: limits and ties"),
     Exemption(r"\w*prelu\w*|\w*leaky\w*|\w*(relu|clip)\w*", "one of two slopes by the sign of a value"),

@@ -64,7 +64,7 @@ def prove(subject: Subject, decided: Sequence[Site] | None = None) -> Part:
     with tempfile.TemporaryDirectory(prefix="midge-coverage-") as name:
         work = Path(name)
         samples = min(MOST_SAMPLES, len(subject.samples))
-        execute(subject, [build(subject, work, samples, flags=FLAGS)], work)
+        execute(subject, [build(subject, work, samples, flags=FLAGS, extremes=True)], work)
         counts = gather(subject, gcov, work)
     if decided is not None:
         settle(subject, counts, {(site.file, site.line) for site in decided if site.kind == "jump"})

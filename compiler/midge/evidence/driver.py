@@ -6,9 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from midge.codegen.names import c_integer
 from midge.errors import VerifyFailed
 from midge.evidence.part import Subject, run
+from midge.ir import Array
 from midge.run import firmware
 from midge.targets import get_target
 from midge.toolchain import compile_objects, link, runtime_dir
@@ -16,8 +19,9 @@ from midge.toolchain import compile_objects, link, runtime_dir
 INPUT = "input.bin"
 
 
-def build(subject: Subject, work: Path, samples: int, *, flags: Sequence[str] = (), defines: Sequence[str] = ()) -> Path:
-    """A program in `work` that runs the first samples; `flags` are for the library's sources.
+def build(subject: Subject, work: Path, samples: int, *, flags: Sequence[str] = (), defines: Sequence[str] = (), extremes: bool = False) -> Path:
+    """A program in `work` that runs the first samples; `flags` are for the library's sources. extremes: and one sample of infinities and NaN, if an input
+    takes real numbers.
 
     Raises: ToolMissing without gcc.
     """
@@ -26,11 +30,21 @@ def build(subject: Subject, work: Path, samples: int, *, flags: Sequence[str] = 
     text = firmware.adapter_header(subject.manifest) + "\n" + misuse(subject) + "\n" + helpers(subject)
     (work / "midge_model.h").write_text(text, encoding="utf-8")
     model = firmware.Model.from_manifest(subject.manifest)
-    (work / INPUT).write_bytes(firmware.pack_inputs(model, subject.stacked(samples)))
+    inputs = subject.stacked(samples)
+    if extremes and any(array.dtype.kind == "f" for array in inputs):
+        inputs = [np.concatenate([array, _extreme(array[:1])]) for array in inputs]
+    (work / INPUT).write_bytes(firmware.pack_inputs(model, inputs))
     includes = (subject.source, runtime, work)
     library = compile_objects(firmware.library_sources(subject.directory), work / "library", host, opt="-O0", includes=includes, extra=flags, cc="gcc")
     own = compile_objects([runtime / "evidence_main.c"], work / "own", host, opt="-O0", includes=includes, defines=defines, extra=flags, cc="gcc")
     return link([*own, *library], work / "evidence", host, extra=flags, cc="gcc")
+
+
+def _extreme(sample: Array) -> Array:
+    """As `sample`, with what no network is fed: infinities, NaN and what is far beyond any scale in turn."""
+    if sample.dtype.kind != "f":
+        return sample
+    return np.resize(np.array([np.nan, -np.inf, np.inf, -1e30, 1e30], sample.dtype), sample.shape)
 
 
 def execute(subject: Subject, command: Sequence[str | Path], work: Path) -> str:

@@ -49,7 +49,7 @@ class Resize(Op):
 
     def lower(self, ctx: Lowering, node: Node) -> None:
         """One call for each run of rows that a Window can describe; whole-number factors and plain steps need a single one."""
-        x, y = shared_types(ctx, node)
+        x, _ = shared_types(ctx, node)
         height, width, channels = x.hwc
         size = x.dtype.nbytes
         constants: Mapping[str, Packed] = {}

@@ -71,7 +71,9 @@ class Softmax(Op):
             "zero_point": out.q.z,
         }
         operand = ctx.operand(node.inputs[0], flat=True)
-        ctx.call(node, TFLITE if tflite else EXACT, params, [operand], {"table": table.astype(np.uint32).view(np.int32)}, flat=True, in_place=0, splits=("width",))
+        ctx.call(
+            node, TFLITE if tflite else EXACT, params, [operand], {"table": table.astype(np.uint32).view(np.int32)}, flat=True, in_place=0, splits=("width",)
+        )
 
 
 def tflite_softmax(x: TensorType, out: TensorType, numerics: str) -> bool:

@@ -58,7 +58,9 @@ class Interpreter:
             if trace is not None:
                 self._keep(call, step, written[call.output])
                 left[step.call] -= step.count
-                if call.output == program.layers[call.layer].buffer and not any(rows for rows, other in zip(left, program.calls, strict=True) if other.layer == call.layer):
+                if call.output == program.layers[call.layer].buffer and not any(
+                    rows for rows, other in zip(left, program.calls, strict=True) if other.layer == call.layer
+                ):
                     trace(call.layer, program.buffers[call.output].hwc(written[call.output].copy()))
         if any((np.concatenate([whole[:GUARD], whole[-GUARD:]]) != guard).any() for whole, guard in zip(self.guarded.values(), guards, strict=True)):
             raise IRError("a kernel wrote outside the arena")

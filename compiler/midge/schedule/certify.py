@@ -100,7 +100,9 @@ class _Player:
         """Bytes of a row, inside the arena and aligned."""
         low = buffer.offsets[row] if len(buffer.offsets) == buffer.rows else -1
         if low < 0 or low + buffer.row_nbytes > self.sizes.get(buffer.memory, 0) or (row == 0 and low % buffer.align):
-            raise IRError(f"row {row} of '{buffer.name}' at {low} (+{buffer.row_nbytes}) is outside the {buffer.memory or 'arena'} of {self.sizes.get(buffer.memory, 0)} bytes or misaligned")
+            raise IRError(
+                f"row {row} of '{buffer.name}' at {low} (+{buffer.row_nbytes}) is outside the {buffer.memory or 'arena'} of {self.sizes.get(buffer.memory, 0)} bytes or misaligned"
+            )
         self.top = max(self.top, low + buffer.row_nbytes)
         return low, low + buffer.row_nbytes
 

@@ -91,8 +91,8 @@ def _part(rows: Rows, units: set[str]) -> Problem:
 
     def part(task: Task) -> Task:
         pair = task.in_place if task.in_place and kept.issuperset(task.in_place) else None
-        chosen = (tuple(o for o in each if o in kept) for each in (task.reads, task.writes))
-        return Task(*chosen, task.scratch if SCRATCH in units else 0, pair)
+        reads, writes = (tuple(o for o in each if o in kept) for each in (task.reads, task.writes))
+        return Task(reads, writes, task.scratch if SCRATCH in units else 0, pair)
 
     whole = rows.problem
     objects = tuple(each if o in kept else Object(each.nbytes, each.align) for o, each in enumerate(whole.objects))

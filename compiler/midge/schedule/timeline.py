@@ -41,7 +41,9 @@ def timeline(program: Program) -> list[Occupant]:
             lives[port.buffer, row][1] = len(program.steps)
     writers = {call.output: call.layer for call in reversed(program.calls)}
     found = [
-        Occupant(name, writers.get(name, -1), row, program.buffers[name].offsets[row], program.buffers[name].row_nbytes, first, last, program.buffers[name].memory)
+        Occupant(
+            name, writers.get(name, -1), row, program.buffers[name].offsets[row], program.buffers[name].row_nbytes, first, last, program.buffers[name].memory
+        )
         for (name, row), (first, last) in lives.items()
     ]
     return sorted([*found, *_scratch(program)], key=lambda each: (each.first, each.offset))
