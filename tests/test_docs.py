@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/quickstart.md", "docs/report.md", "docs/packages.md", "docs/link.md", "docs/budgets.md")
+PAGES = ("README.md", "docs/quickstart.md", "docs/report.md", "docs/packages.md", "docs/link.md", "docs/budgets.md", "docs/schedule.md")
 ALL_PAGES = sorted(path.relative_to(ROOT).as_posix() for folder in (".", "docs", "examples", "bench") for path in (ROOT / folder).glob("*.md"))
 FENCE = re.compile(r"^```(sh|python|c)\n(.*?)^```$", re.M | re.S)
 ARM = ("arm-none-eabi-gcc", "qemu-system-arm")

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from support import ROOT, needs_arm, shared
+from test_docs import command, steps
 
 import midge
 from midge import evidence
@@ -273,3 +277,18 @@ def test_other_ways_to_run(options: dict[str, object], tmp_path: Path) -> None:
     assert (output / "index.html").is_file() and (output / "sbom.cdx.json").is_file()
     again = CliRunner().invoke(main, ["evidence", str(directory), "-o", str(output), "--samples", "2", "--json"])
     assert again.exit_code == 0, again.output
+
+
+@pytest.mark.slow
+@needs_arm
+@needs("gcc", "valgrind", "cppcheck")
+def test_the_commands_of_the_page_about_it_work(tmp_path: Path) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    np.save(tmp_path / "samples.npy", np.random.default_rng(0).random((8, 1, 28, 28), np.float32))
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    ran = 0
+    for language, text in steps("docs/evidence.md"):
+        done = subprocess.run(command(language, text, tmp_path), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900, check=False)
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        ran += 1
+    assert ran == 2 and (tmp_path / "evidence" / "index.html").is_file()

@@ -92,12 +92,12 @@ def main_source(program: Program, steps: list[Stage]) -> str:
 
 def memories_source(program: Program) -> list[str]:
     """The arrays of memories beside the arena."""
-    upper = program.name.upper()
+    upper, align = program.name.upper(), f"{program.prefix.upper()}_ALIGN4"
     return [
-        f"/* {memory.nbytes} bytes that are touched most often. */\n"
-        f"{upper}_{memory.name.upper()}_SECTION {program.prefix.upper()}_ALIGN4 static int8_t {program.name}_{memory.name}[{upper}_{memory.name.upper()}_BYTES];"
-        for memory in program.memories
-        if memory.nbytes
+        f"/* {m.nbytes} bytes that are touched most often. */\n"
+        f"{upper}_{m.name.upper()}_SECTION {align} static int8_t {program.name}_{m.name}[{upper}_{m.name.upper()}_BYTES];"
+        for m in program.memories
+        if m.nbytes
     ]
 
 

@@ -78,10 +78,11 @@ def _statements(program: Program, stepped: dict[int, int]) -> list[str]:
             looped = True
         else:
             buffer, shown = program.buffer(call.output), program.layers[call.layer].buffer
+            at, nbytes = place(base_of(program, buffer.memory, "base"), buffer.offset), buffer.nbytes if buffer.name == shown else 0
             lines += [
                 f"  MIDGE_HOOK_BEGIN({call.layer});",
                 f"  {function_name(program, step.call)}(base);",
-                f"  MIDGE_HOOK_END({call.layer}, 0, {place(base_of(program, buffer.memory, 'base'), buffer.offset)}, {buffer.nbytes if buffer.name == shown else 0});",
+                f"  MIDGE_HOOK_END({call.layer}, 0, {at}, {nbytes});",
             ]
     return lines
 

@@ -49,7 +49,7 @@ EXCEPTIONS = (
     ),
     Exemption(
         r"\w*requantize\w*|\w*shift_right_half_(away|even)|\w+_round_even",
-        "clamp before a shift to the left, and ties: a condition that compilers make a move of",
+        "clamp before a shift to the left, and ties: moves, for most compilers",
     ),
     Exemption(r"pool_quotient\w*|\w*quotient\w*", "exact halves of a mean are rounded apart from the rest"),
     Exemption(r"edge_\w+|\w+_(quantize|dequantize)\w*", "conversion between integers and real numbers at the ports: limits and ties"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -100,9 +101,8 @@ class _Player:
         """Bytes of a row, inside the arena and aligned."""
         low = buffer.offsets[row] if len(buffer.offsets) == buffer.rows else -1
         if low < 0 or low + buffer.row_nbytes > self.sizes.get(buffer.memory, 0) or (row == 0 and low % buffer.align):
-            raise IRError(
-                f"row {row} of '{buffer.name}' at {low} (+{buffer.row_nbytes}) is outside the {buffer.memory or 'arena'} of {self.sizes.get(buffer.memory, 0)} bytes or misaligned"
-            )
+            where = f"the {buffer.memory or 'arena'} of {self.sizes.get(buffer.memory, 0)} bytes"
+            raise IRError(f"row {row} of '{buffer.name}' at {low} (+{buffer.row_nbytes}) is outside {where} or misaligned")
         self.top = max(self.top, low + buffer.row_nbytes)
         return low, low + buffer.row_nbytes
 
@@ -186,7 +186,7 @@ class _Player:
         """Where bytes of a buffer lie, all in one piece."""
         rows = self.rows_of(buffer, start, nbytes)
         spans = [self.span(buffer, row) for row in rows]
-        if any(before[1] != after[0] for before, after in zip(spans, spans[1:], strict=False)):
+        if any(before[1] != after[0] for before, after in pairwise(spans)):
             raise IRError(f"{self.where}: rows {rows.start} to {rows.stop - 1} of '{buffer.name}' are taken as one piece and are not")
         low = spans[0][0] + start - rows.start * buffer.row_nbytes
         return low, low + nbytes
