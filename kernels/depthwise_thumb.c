@@ -71,13 +71,12 @@ static inline void strip_across(const midge_conv2d_params *p, const int8_t *cons
   }
 }
 
-/* Taps of pixels below each other, one a row; the first `missing` pixels read anything. in_rows names a row once for each pixel that reads it. */
+/* Taps of pixels below each other, one a row; the first `missing` pixels read anything. */
 static inline void strip_down(const int8_t *const *in_rows, int32_t height, int32_t missing, int32_t pixels, int32_t stride, const int8_t **taps) {
   for (int32_t first = 0; first < height; first += MIDGE_STRIP_RUN) {
-    int32_t start = first - missing * stride, pixel = 0;
+    int32_t start = first - missing * stride;
     for (int32_t y = start; y < start + (pixels - 1) * stride + strip_least(height - first, MIDGE_STRIP_RUN); ++y) {
-      pixel += y - pixel * stride >= height;
-      *taps++ = in_rows[y < 0 ? 0 : pixel * height + y - pixel * stride];
+      *taps++ = in_rows[y < 0 ? 0 : y];
     }
   }
 }
@@ -97,7 +96,7 @@ void midge_depthwise_thumb_s8(const midge_conv2d_params *params, const int8_t *c
     constants->strip(taps, constants->stream, out);
     return;
   }
-  for (; rows > 0; --rows, in_rows += params->kernel_height, ++out_rows) {
+  for (; rows > 0; --rows, in_rows += params->stride, ++out_rows) {
     for (int32_t left = params->out_width; left > 0; left -= pixels) {
       int32_t x = params->out_width - (left < pixels ? pixels : left);
       out[0] = *out_rows + x * params->out_channels;

@@ -248,12 +248,13 @@ static inline void winograd_places(const midge_conv2d_params *p, int32_t x0, int
  * written last. Narrow rows and odd channels are written apart and copied. */
 static inline void winograd(const midge_conv2d_params *p, const int8_t *const *in_rows, const midge_winograd_constants *k, int8_t *const *out_rows,
                             int32_t rows, void *scratch, int form) {
-  const int8_t *taps[18];
   int8_t *outs[4];
   int32_t tile = winograd_tile(form), size = winograd_size(form), channels = p->out_channels, even = channels + (channels & 1), width = 2 * tile;
   int32_t pixels = p->out_width < width ? p->out_width : width, inputs = k->stream[1];
   int apart = even != channels || p->out_width < width;
-  int8_t *spare = (int8_t *)scratch + 4 * (winograd_room(form) + size * size * inputs), *copies = spare + (apart ? width * tile * even : 0);
+  int8_t *spare = (int8_t *)scratch + 4 * (winograd_room(form) + size * size * inputs), *after = spare + (apart ? width * tile * even : 0);
+  const int8_t **taps = (const int8_t **)(void *)(after + 8 - ((uintptr_t)after & 7u)); /* 18 of them, in scratch to spare the stack */
+  int8_t *copies = after + 8 + 18 * sizeof *taps;
   winograd_rows(in_rows, rows, p->stride, k->pad_row, copies, inputs, taps, form);
   for (int32_t next = 0; next < p->out_width; next += width) {
     int32_t x = next + pixels <= p->out_width ? next : p->out_width - pixels;

@@ -32,7 +32,7 @@ from midge.run.samples import random_samples
 from midge.targets import TARGETS
 
 MLPERF = ("ad01", "kws_ref_model", "pretrainedResnet", "str_ww_ref_model", "vww_96")
-CORES = ("cortex-m0", "cortex-m3", "cortex-m4", "cortex-m55")
+CORES = ("cortex-m0", "cortex-m4", "cortex-m55")
 
 
 def needs(*tools: str) -> pytest.MarkDecorator:

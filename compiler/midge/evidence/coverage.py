@@ -14,13 +14,12 @@ from typing import Any
 
 from midge.errors import IRError
 from midge.evidence.control_flow import Site
-from midge.evidence.driver import build, execute
+from midge.evidence.driver import build, execute, sample_count
 from midge.evidence.part import FAILED, PASSED, Cell, Part, Subject, Table, run, version_of
 from midge.toolchain import find_tool
 
 KEY, TITLE = "coverage", "Branch coverage"
 WANTED = 95.0  # percent
-MOST_SAMPLES = 16
 ABOUT = (
     "The emitted C built for the host without optimization, run on the samples, on calls that it must refuse, and on its conversions; counted by gcov. "
     f"Wanted are {WANTED:.0f} % of the branches that inputs can decide. A kernel serves many shapes: where its conditions depend on the constants of this "
@@ -63,8 +62,7 @@ def prove(subject: Subject, decided: Sequence[Site] | None = None) -> Part:
     gcov = find_tool("gcov")
     with tempfile.TemporaryDirectory(prefix="midge-coverage-") as name:
         work = Path(name)
-        samples = min(MOST_SAMPLES, len(subject.samples))
-        execute(subject, [build(subject, work, samples, flags=FLAGS, extremes=True)], work)
+        execute(subject, [build(subject, work, flags=FLAGS)], work)
         counts = gather(subject, gcov, work)
     if decided is not None:
         settle(subject, counts, {(site.file, site.line) for site in decided if site.kind == "jump"})
@@ -72,7 +70,8 @@ def prove(subject: Subject, decided: Sequence[Site] | None = None) -> Part:
     taken, every, fixed = (sum(int(row[i]) for row in rows) for i in (1, 2, 3))
     hit, lines = (sum(int(row[i]) for row in rows) for i in (5, 6))
     share = 100.0 * taken / (every - fixed) if every > fixed else 100.0
-    says = f"{percent(taken, every - fixed)} of {every - fixed:,} branches; {percent(taken, every)} with the {fixed:,} that constants decide; {samples} samples"
+    says = f"{percent(taken, every - fixed)} of {every - fixed:,} branches; {percent(taken, every)} with the {fixed:,} that constants decide"
+    says += f"; {sample_count(subject)} samples"
     if decided is None:
         says += "; which branches constants decide is not known without valgrind"
     columns = ("file", "branches taken", "branches", "decided by constants", "share", "lines run", "lines")

@@ -112,12 +112,12 @@ def block(layer: ConvLayer, kernel: Kernel) -> int:
     """Output rows of a call: as many as share a strip, or lend their last pixels a neighbour from the next row."""
     if kernel.family == "depthwise_thumb":
         return strip_of(layer).pixels if layer.params["in_width"] == 1 else 1
-    return 4 if kernel.family == "conv2d_thumb" and layer.params["out_width"] % 4 and not layer.flat else 1
+    return 4 if kernel.family == "conv2d_thumb" and layer.out.hwc[1] % 4 else 1
 
 
 def _variants(form: Form) -> tuple[Variant, ...]:
     quads = Kernel("midge_conv2d_thumb_s8", "conv2d_thumb", features=frozenset({form.feature}))
-    strip = Kernel("midge_depthwise_thumb_s8", "depthwise_thumb", features=frozenset({form.feature}))
+    strip = Kernel("midge_depthwise_thumb_s8", "depthwise_thumb", features=frozenset({form.feature}), shares_taps=True)
     dense = Kernel("midge_dense_thumb_s8", "dense_thumb", features=frozenset({form.feature}))
     return (
         Variant(dense, partial(pack_dense, form=form), partial(refuses_dense, form=form)),

@@ -49,6 +49,9 @@ def slower(layer: ConvLayer, form: Form) -> str:
     return "" if best == form.name else f"about {counts[form.name]:,} instructions, {best} {counts[best]:,}"
 
 
+POINTERS_NBYTES = 8 + 18 * 8  # of the host, the same on every target so that plans are; see kernels/winograd_dsp.c
+
+
 def pack_winograd(layer: ConvLayer, form: Form) -> dict[str, Packed]:
     """midge_winograd_constants."""
     winograd = winograd_of(layer, form)
@@ -57,12 +60,12 @@ def pack_winograd(layer: ConvLayer, form: Form) -> dict[str, Packed]:
 
 
 def winograd_scratch(layer: ConvLayer, form: Form) -> int:
-    """Bytes: room for columns; two transformed tiles; their output if it is not in place; a column of input if channels do not come in fours."""
+    """Bytes: room for columns; two transformed tiles; their output if it is not in place; pointers to taps; a column of input if channels do not come in fours."""
     in_channels, (_, width, channels) = layer.params["in_channels"], layer.out.hwc
     apart, words = channels % 2 or width < 2 * form.tile, _up(in_channels, 4)
     spare = 2 * form.tile * form.tile * _up(channels, 2) if apart else 0
     copies = form.size * words if in_channels % 4 else 0
-    return 4 * (form.room + form.size * form.size * words) + spare + copies
+    return 4 * (form.room + form.size * form.size * words) + spare + POINTERS_NBYTES + copies
 
 
 def _up(value: int, step: int) -> int:
