@@ -7,7 +7,7 @@
 
 #include "conv2d.h"
 
-enum { MIDGE_STRIP_PIXELS = 6, MIDGE_STRIP_TAPS = 49, MIDGE_STRIP_RUN = 3 };
+enum { MIDGE_STRIP_PIXELS = 6, MIDGE_STRIP_TAPS = 22, MIDGE_STRIP_RUN = 3 };
 
 /* out[i][c] of the pixels i of a strip for all channels c.
  *

@@ -112,7 +112,8 @@ def block(layer: ConvLayer, kernel: Kernel) -> int:
     """Output rows of a call: as many as share a strip, or lend their last pixels a neighbour from the next row."""
     if kernel.family == "depthwise_thumb":
         return strip_of(layer).pixels if layer.params["in_width"] == 1 else 1
-    return 4 if kernel.family == "conv2d_thumb" and layer.out.hwc[1] % 4 else 1
+    most = 4 if layer.weights.shape[1] <= 8 else 3  # pointers to the rows of a block lie on the stack
+    return most if kernel.family == "conv2d_thumb" and layer.out.hwc[1] % 4 else 1
 
 
 def _variants(form: Form) -> tuple[Variant, ...]:
