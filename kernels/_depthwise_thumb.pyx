@@ -8,6 +8,7 @@ cdef extern from "depthwise_thumb.h":
     ctypedef struct midge_depthwise_thumb_constants:
         pass
     void midge_depthwise_thumb_s8(const midge_conv2d_params *, const int8_t *const *, const midge_depthwise_thumb_constants *, int8_t *const *, unsigned, void *)
+    void midge_depthwise_thumb_wide_s8(const midge_conv2d_params *, const int8_t *const *, const midge_depthwise_thumb_constants *, int8_t *const *, unsigned, void *)
     void midge_depthwise_t2_s8(const int8_t *const *, const int32_t *, int8_t *const *)
     void midge_depthwise_t2_s8_tflite(const int8_t *const *, const int32_t *, int8_t *const *)
     void midge_depthwise_t1_s8(const int8_t *const *, const int32_t *, int8_t *const *)
@@ -19,7 +20,13 @@ cdef call(Arguments a):
                              <int8_t *const *>a.out_rows, a.rows, a.scratch)
 
 
+cdef call_wide(Arguments a):
+    midge_depthwise_thumb_wide_s8(<const midge_conv2d_params *>a.params, <const int8_t *const *>a.in_rows, <const midge_depthwise_thumb_constants *>a.constants,
+                                  <int8_t *const *>a.out_rows, a.rows, a.scratch)
+
+
 KERNELS = {
+    "midge_depthwise_thumb_wide_s8": lambda *args: call_wide(Arguments(*args)),
     "midge_depthwise_thumb_s8": lambda *args: call(Arguments(*args)),
 }
 STRUCT_SIZES = {

@@ -81,12 +81,10 @@ static inline void strip_down(const int8_t *const *in_rows, int32_t height, int3
   }
 }
 
-void midge_depthwise_thumb_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_thumb_constants *constants,
-                              int8_t *const *out_rows, unsigned rows, void *scratch) {
+static inline void strip_rows(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_thumb_constants *constants,
+                              int8_t *const *out_rows, unsigned rows, const int8_t **taps) {
   int32_t pixels = constants->stream[1];
-  const int8_t *taps[MIDGE_STRIP_TAPS];
   int8_t *out[MIDGE_STRIP_PIXELS];
-  (void)scratch;
   if (params->in_width == 1) {
     int32_t missing = pixels - (int32_t)rows;
     for (int32_t pixel = 0; pixel < pixels; ++pixel) {
@@ -107,4 +105,18 @@ void midge_depthwise_thumb_s8(const midge_conv2d_params *params, const int8_t *c
       constants->strip(taps, constants->stream, out);
     }
   }
+}
+
+void midge_depthwise_thumb_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_thumb_constants *constants,
+                              int8_t *const *out_rows, unsigned rows, void *scratch) {
+  const int8_t *taps[MIDGE_STRIP_TAPS];
+  (void)scratch;
+  strip_rows(params, in_rows, constants, out_rows, rows, taps);
+}
+
+void midge_depthwise_thumb_wide_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_thumb_constants *constants,
+                                   int8_t *const *out_rows, unsigned rows, void *scratch) {
+  const int8_t *taps[MIDGE_STRIP_WIDE_TAPS];
+  (void)scratch;
+  strip_rows(params, in_rows, constants, out_rows, rows, taps);
 }

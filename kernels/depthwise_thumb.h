@@ -7,7 +7,7 @@
 
 #include "conv2d.h"
 
-enum { MIDGE_STRIP_PIXELS = 6, MIDGE_STRIP_TAPS = 22, MIDGE_STRIP_RUN = 3 };
+enum { MIDGE_STRIP_PIXELS = 6, MIDGE_STRIP_TAPS = 22, MIDGE_STRIP_WIDE_TAPS = 64, MIDGE_STRIP_RUN = 3 };
 
 /* out[i][c] of the pixels i of a strip for all channels c.
  *
@@ -34,5 +34,9 @@ typedef struct {
  * are the rows of a call, which may have fewer, and kernel_height and kernel_width of the stream have changed places. */
 void midge_depthwise_thumb_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_thumb_constants *constants,
                               int8_t *const *out_rows, unsigned rows, void *scratch);
+
+/* The same for strips of more than MIDGE_STRIP_TAPS taps, whose pointers take more of the stack. */
+void midge_depthwise_thumb_wide_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_thumb_constants *constants,
+                                   int8_t *const *out_rows, unsigned rows, void *scratch);
 
 #endif

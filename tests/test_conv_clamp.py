@@ -19,14 +19,13 @@ CLAMPED = Conv2D(low=0.0, high=6.0)  # scales are 0.5: 12 integers above the zer
 
 
 @pytest.mark.parametrize("target", ["cortex-m4", "cortex-m3", "cortex-m0plus", "cortex-m55", "host"])
-@pytest.mark.parametrize("optimize", ["lean", "speed", "size"])
+@pytest.mark.parametrize("optimize", ["balanced", "speed", "size"])
 def test_kernels_by_core(target: str, optimize: str) -> None:
     """The clamp is there where a kernel only saturates: neither with MVE nor with the portable kernel."""
     graph, feeds = convolution(np.random.default_rng(0), CLAMPED, (1, 6, 6, 24), (1, 1), 10, "onnx", False)
     program = program_of(graph, target, optimize)
     apart = target in ("cortex-m4", "cortex-m3", "cortex-m0plus") and optimize != "size"
     assert [call.kernel.symbol == "midge_clamp_s8" for call in program.calls] == ([False, True] if apart else [False])
-    assert [call.completes for call in program.calls] == ([False, True] if apart else [True])
     expected = run_reference(graph, feeds)["out0"]
     got = Interpreter(program).run([feeds["in0"]])[0]
     np.testing.assert_array_equal(got, expected.reshape(got.shape))
@@ -35,7 +34,7 @@ def test_kernels_by_core(target: str, optimize: str) -> None:
 
 def test_the_clamp_is_in_place() -> None:
     graph, _ = convolution(np.random.default_rng(0), CLAMPED, (1, 6, 6, 24), (1, 1), 10, "onnx", False)
-    program = program_of(graph, "cortex-m4")
+    program = program_of(graph, "cortex-m4", by_rows=False)
     first, last = program.calls
     assert program.buffers[first.output].offset == program.buffers[last.output].offset
     assert not any("clamped" in reason for reason in first.refused)

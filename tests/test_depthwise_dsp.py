@@ -91,8 +91,8 @@ def test_assembly_of_strips_equals_twins(numerics, target, tmp_path):
         ("_s1_", "_s2_"),
         ("_s1_8", "_s2_3_"),
         ("_shift12", "_shift8", "_s1_odd_shift"),
-        ("depthwise18_", "depthwise10_", "depthwise6_"),
-        ("spread18", "spread6"),
+        ("depthwise14_", "depthwise10_", "depthwise6_"),
+        ("spread14", "spread6"),
     ):
         assert all(any(kind in symbol for symbol in used) for kind in kinds), (kinds, used)
 

@@ -16,7 +16,7 @@ from midge.microkernels.thumb import THUMB1, THUMB2, Form, constants, widths
 from midge.microkernels.thumb_quads import finish1, finish2
 from midge.program import Routine
 
-PIXELS, TAPS, RUN = 6, 22, 3  # MIDGE_STRIP_PIXELS, _TAPS, _RUN
+PIXELS, TAPS, WIDE_TAPS, RUN = 6, 22, 64, 3  # MIDGE_STRIP_PIXELS, _TAPS, _WIDE_TAPS, _RUN
 HEADER = 6  # words
 ACCUMULATORS = ("r8", "r9", "r10", "r11", "r12", "lr")
 

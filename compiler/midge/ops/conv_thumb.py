@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from midge.microkernels.thumb import THUMB1, THUMB2, Form, paired, quads_stream, reach, refuses_chunks, widths
 from midge.microkernels.thumb_dense import dense_routine, dense_stream
 from midge.microkernels.thumb_quads import quads_routine
-from midge.microkernels.thumb_strip import PIXELS, TAPS, Strip, strip_routine, strip_stream
+from midge.microkernels.thumb_strip import PIXELS, TAPS, WIDE_TAPS, Strip, strip_routine, strip_stream
 from midge.ops.conv_dsp import gemm_of, pixels
 from midge.ops.lowering import Packed, Variant
 from midge.program import Kernel
@@ -83,7 +83,8 @@ def strip_of(layer: ConvLayer) -> Strip:
     length, stride = layer.out.hwc[0 if down else 1], layer.op.strides[0 if down else 1]
     whole = Strip(1, height, stride, 0) if down else Strip(height, width, stride, 0)
     fitting = [replace(whole, pixels=n) for n in range(1, min(PIXELS, length) + 1)]
-    fitting = [strip for strip in fitting if strip.taps <= TAPS]
+    most = TAPS if len(fitting) > 1 and fitting[1].taps <= TAPS else WIDE_TAPS
+    fitting = [strip for strip in fitting if strip.taps <= most]
     return min(fitting, key=lambda strip: -(-length // strip.pixels) * (strip.pixels + OVERHEAD), default=whole)
 
 
@@ -94,7 +95,7 @@ def pack_strip(layer: ConvLayer, form: Form) -> dict[str, Packed]:
     return {"stream": strip_stream(gemm, strip, form, layer.numerics), "strip": routine}
 
 
-def refuses_strip(layer: ConvLayer, form: Form) -> str:
+def refuses_strip(layer: ConvLayer, form: Form, wide: bool) -> str:
     """Why a few pixels of one channel do not serve a layer."""
     op, params, (height, width) = layer.op, layer.params, layer.weights.shape[1:3]
     if not layer.depthwise or params["in_channels"] != params["out_channels"] or op.planar:
@@ -105,6 +106,8 @@ def refuses_strip(layer: ConvLayer, form: Form) -> str:
         return "rows of one pixel, padded or skipped"
     if strip_of(layer).pixels < 2:
         return f"a window of {height} x {width} and {params['out_width']} pixels a row: fewer than two fit a strip"
+    if (strip_of(layer).taps > TAPS) is not wide:
+        return f"strips of {strip_of(layer).taps} taps, {'more than' if wide else 'up to'} {TAPS} are offered"
     return "out of reach of an offset in the stream" if form is THUMB1 and 20 + height * width > 232 else refuses_form(layer, form)
 
 
@@ -119,11 +122,13 @@ def block(layer: ConvLayer, kernel: Kernel) -> int:
 def _variants(form: Form) -> tuple[Variant, ...]:
     quads = Kernel("midge_conv2d_thumb_s8", "conv2d_thumb", features=frozenset({form.feature}))
     strip = Kernel("midge_depthwise_thumb_s8", "depthwise_thumb", features=frozenset({form.feature}), shares_taps=True)
+    wide = Kernel("midge_depthwise_thumb_wide_s8", "depthwise_thumb", features=frozenset({form.feature}), shares_taps=True)
     dense = Kernel("midge_dense_thumb_s8", "dense_thumb", features=frozenset({form.feature}))
     return (
         Variant(dense, partial(pack_dense, form=form), partial(refuses_dense, form=form)),
         Variant(quads, partial(pack_quads, form=form), partial(refuses_quads, form=form), quads_scratch),
-        Variant(strip, partial(pack_strip, form=form), partial(refuses_strip, form=form)),
+        Variant(strip, partial(pack_strip, form=form), partial(refuses_strip, form=form, wide=False)),
+        Variant(wide, partial(pack_strip, form=form), partial(refuses_strip, form=form, wide=True)),
     )
 
 
