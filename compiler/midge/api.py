@@ -190,7 +190,8 @@ def compile(
             raise UsageError(f"no --{option} named {value!r}; known: {', '.join(known)}")
     machine, table = get_target(target), load_costs(target, None if costs is None else Path(costs))
     graph, digest, dead = prepared(model, name, io, keep_dead_channels, **options)
-    choice = Choice("balanced" if optimize == "ram" else optimize, table, flash, require_fast=require_fast, saved=dead.saved if dead else 0)
+    kernels, saved, whole = "balanced" if optimize == "ram" else optimize, dead.saved if dead else 0, schedule == "layers"
+    choice = Choice(kernels, table, flash, require_fast=require_fast, saved=saved, whole=whole)
     wish = Wish(optimize == "ram", ram, stream_input, stepwise, schedule == "rows", parse_memories(memory))
     program = within(Attempt(graph, machine, digest, choice, wish, keep_dead_channels, cycles), _placed(plan_progress))
     program.optimize = optimize

@@ -68,7 +68,7 @@ def front(
     choice = Choice("balanced" if optimize == "ram" else optimize, load_costs(target, None if costs is None else Path(costs)), saved=dead.saved if dead else 0)
 
     def at(wish: Wish) -> Program:
-        return placed(graph, machine, digest, choice, wish)
+        return placed(graph, machine, digest, replace(choice, whole=not wish.by_rows), wish)
 
     base = Wish(stream=stream_input)
     found = {"layer by layer": at(replace(base, by_rows=False)), "rows that cost no time": at(base), "least RAM": at(replace(base, least=True))}

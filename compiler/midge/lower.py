@@ -31,6 +31,7 @@ class Choice:
     require_fast: bool = False
     saved: int = 0
     least_scratch: bool = False  # of kernels of the target's own, the one that needs the least scratch if it takes at most 1.3 times as long
+    whole: bool = False  # layers will run one after the other, so kernels may take whole tensors
     room: dict[int, int] | None = None  # layer -> bytes of scratch that a kernel may use there; None for any
 
 
@@ -55,7 +56,7 @@ def lower(graph: Graph, target: Target, name: str, digest: str, choice: Choice |
 
 def _lower(graph: Graph, target: Target, name: str, digest: str, choice: Choice, decided: dict[int, str]) -> Lowering:
     program = Program(name, graph.numerics, target.name, digest, choice.optimize)
-    ctx = Lowering(graph, program, target.features, choice.optimize, choice.costs, choice.prefer, decided, choice.room, choice.least_scratch)
+    ctx = Lowering(graph, program, target.features, choice.optimize, choice.costs, choice.prefer, decided, choice.room, choice.least_scratch, choice.whole)
     for value in graph.inputs:
         ctx.buffer(value)
     refused: list[str] = []

@@ -44,4 +44,6 @@ def reload(directory: Path, costs: Path | None = None) -> Library:
 
 
 def _choice(optimize: str, request: dict[str, Any], table: Any) -> Choice:
-    return Choice("balanced" if optimize == "ram" else optimize, table, request.get("flash"), saved=int(request.get("saved") or 0))
+    return Choice(
+        "balanced" if optimize == "ram" else optimize, table, request.get("flash"), saved=int(request.get("saved") or 0), whole=not request.get("by_rows", True)
+    )

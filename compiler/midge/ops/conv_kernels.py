@@ -54,6 +54,7 @@ class ConvLayer:
     bias: Array
     numerics: str
     in_planar: bool = False  # the input's rows are planar
+    whole: bool = False  # layers run one after the other, on whole tensors
     out_planar: bool = False  # the output's rows are to be
     by_rows: bool = False  # a layer that could be flat is computed row by row
 
@@ -109,7 +110,7 @@ class ConvLayer:
 
 def lower_conv(ctx: Lowering, node: Node, layer: ConvLayer, sources: list[Operand]) -> None:
     """Choose a kernel for a convolution or dense layer and append the call."""
-    whole = replace(layer, in_planar=ctx.buffer(node.inputs[0]).planar)
+    whole = replace(layer, in_planar=ctx.buffer(node.inputs[0]).planar, whole=ctx.whole)
     layer = conv_clamp.saturated(ctx, whole)
     variants = conv_depthwise.PLANAR_ROWS if layer.in_planar else KERNELS
     shape = shape_of(layer.params, layer.out.hwc[0] if not layer.flat else 1)

@@ -28,7 +28,7 @@ def column(layer: ConvLayer) -> bool:
 
 def lies(layer: ConvLayer) -> bool:
     """Whether a column is read as one line."""
-    return column(layer) and layer.op.dilations[0] > 1
+    return column(layer) and (layer.op.dilations[0] > 1 or layer.whole)
 
 
 def upright(layer: ConvLayer) -> dict[str, int]:

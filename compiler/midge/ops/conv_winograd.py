@@ -60,7 +60,7 @@ def pack_winograd(layer: ConvLayer, form: Form) -> dict[str, Packed]:
 
 
 def winograd_scratch(layer: ConvLayer, form: Form) -> int:
-    """Bytes: room for columns; two transformed tiles; their output if it is not in place; pointers to taps; a column of input if channels do not come in fours."""
+    """Bytes: room for columns; two transformed tiles; their output if it is not in place; pointers; a column of input if channels do not come in fours."""
     in_channels, (_, width, channels) = layer.params["in_channels"], layer.out.hwc
     apart, words = channels % 2 or width < 2 * form.tile, _up(in_channels, 4)
     spare = 2 * form.tile * form.tile * _up(channels, 2) if apart else 0

@@ -71,6 +71,7 @@ class Lowering:
     choices: dict[int, str] = field(default_factory=dict)  # layer -> variant decided beforehand
     room: dict[int, int] | None = None  # layer -> bytes of scratch a kernel may use
     least_scratch: bool = False  # see midge.lower.Choice
+    whole: bool = False  # likewise
     options: dict[int, Options] = field(default_factory=dict)  # layer -> what was offered, where the table of costs has shapes for it
     refusals: list[str] = field(default_factory=list)  # since the last call was appended
     views: dict[str, str] = field(default_factory=dict)
