@@ -226,7 +226,7 @@ void midge_depthwise_direct_s8(const midge_conv2d_params *params, const int8_t *
   const int8_t *taps[MIDGE_DEPTHWISE_TAPS];
   (void)scratch;
   for (unsigned row = 0; row < rows; ++row, in_rows += p->kernel_height) {
-    if (p->in_width == 1 && p->kernel_width == 1 && p->pad == 0) { /* a column: its taps are the rows */
+    if (p->in_width == 1 && p->kernel_width == 1 && p->out_width == 1 && p->pad == 0) { /* a column: its taps are the rows */
       constants->pixel(in_rows, constants->stream, out_rows[row]);
       continue;
     }

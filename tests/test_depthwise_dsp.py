@@ -73,6 +73,14 @@ def test_single_pixels_equal_reference(seed, numerics):
     assert_kernels_match(graph, feeds, "cortex-m4")
 
 
+@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m55", "cortex-m3", "cortex-m0"])
+@pytest.mark.parametrize("seed", [969, 1048, 1084])
+def test_columns_padded_at_their_sides_are_no_plain_columns(seed, target):
+    """One pixel wide inputs whose windows reach beyond it: pixels of padding only."""
+    graph, feeds = any_window(np.random.default_rng(seed), "onnx")
+    assert_kernels_match(graph, feeds, target)
+
+
 @needs_arm
 @pytest.mark.parametrize(("numerics", "target"), [("onnx", "cortex-m4"), ("tflite", "cortex-m33"), ("onnx", "cortex-m7"), ("tflite", "cortex-m4")])
 def test_assembly_of_strips_equals_twins(numerics, target, tmp_path):

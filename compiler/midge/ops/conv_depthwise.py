@@ -74,7 +74,7 @@ def pack_direct(layer: ConvLayer) -> dict[str, Packed]:
 def refuses_direct(layer: ConvLayer) -> str:
     """Why one pixel at a time does not serve a layer, '' if it does."""
     taps, params = gemm_of(layer).weights.shape[1], layer.params
-    column = params["in_width"] == params["kernel_width"] == 1 and params["pad"] == 0
+    column = params["in_width"] == params["kernel_width"] == params["out_width"] == 1 and params["pad"] == 0
     if taps > MOST_TAPS and not column:
         return f"{taps} taps, {MOST_TAPS} are offered"
     return refuses_channels(layer) or gemm_of(layer).refuses()

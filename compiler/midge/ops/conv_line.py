@@ -23,7 +23,7 @@ FEWEST = 4  # outputs of a line that pay for the strip
 
 def column(layer: ConvLayer) -> bool:
     """Whether the window slides over rows of one pixel."""
-    return layer.weights.shape[2] == 1 and layer.op.hwc(layer.types[0])[1] == layer.out.hwc[1] == 1
+    return layer.weights.shape[2] == 1 and layer.op.hwc(layer.types[0])[1] == layer.out.hwc[1] == 1 and layer.op.pads[1] == 0
 
 
 def lies(layer: ConvLayer) -> bool:

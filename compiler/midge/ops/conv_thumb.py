@@ -102,7 +102,7 @@ def refuses_strip(layer: ConvLayer, form: Form, wide: bool) -> str:
         return "not one output channel for each input channel" if not op.planar else "the input is NCHW"
     if op.dilations != (1, 1) or max(op.strides) > 2:
         return "dilated, or a stride above 2"
-    if params["in_width"] == 1 and (width > 1 or op.strides[0] > height):
+    if params["in_width"] == 1 and (width > 1 or op.strides[0] > height or params["out_width"] > 1 or params["pad"] > 0):
         return "rows of one pixel, padded or skipped"
     if strip_of(layer).pixels < 2:
         return f"a window of {height} x {width} and {params['out_width']} pixels a row: fewer than two fit a strip"
