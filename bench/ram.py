@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+import run
 from figures import BASELINES, RESULTS, merge_rows, read_figures, read_rows, write_rows
 from measure import Source, example_source
 from run import COLLECTION, TFLM
@@ -68,10 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def find_sources(named: Iterable[str]) -> Iterator[Source]:
     """The models to measure."""
-    for argument in named:
-        path, _, data = argument.partition("=")
-        yield Source(Path(path), data or None)
-    if not named:
+    if named:
+        yield from run.find_sources(named)
+    else:
         yield example_source()
         for path in sorted(COLLECTION.glob("models/mlperf_tiny/*_int8_qdq.onnx")):
             yield Source(path, None, path.stem.removesuffix("_int8_qdq"))

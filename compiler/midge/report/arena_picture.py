@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from midge.program import Layer, Program
 from midge.report.markup import escape, number, shortened, tag
+from midge.schedule.rows import STATE_NBYTES
 from midge.schedule.timeline import Occupant, timeline, used
 
 PALETTE = ("#56b4e9", "#e69f00", "#3dbd95", "#f0e442", "#cf8fb5", "#8fa9e0", "#f08a5d", "#a9c77e")
@@ -19,7 +20,6 @@ PORT_COLOUR = "#b8bcc2"
 WIDTH, HEIGHT, STRIP = 760, 380, 64
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 34, 40
 SYMBOLS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-STATE_NBYTES = 16
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Certificate:
-    """What playing the steps showed: the highest byte used, and the step in which the most bytes were owned by rows that were read later."""
+    """What playing the steps showed: how many there are, and the end of the highest byte used in any memory."""
 
     steps: int
     top: int

@@ -21,6 +21,7 @@ from midge.schedule.tables import make_tables
 from midge.schedule.timeline import timeline
 
 SCRATCH = ""  # the unit of all scratch; buffers have names
+STATE = "\0state"  # what is kept between calls; no buffer is called so
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20}
 
 
@@ -86,7 +87,7 @@ def _part(rows: Rows, units: set[str]) -> Problem:
     kept = {o for name, objects in rows.objects.items() if name in units for o in objects}
     if SCRATCH in units:
         kept |= set(rows.scratch.values())
-    if rows.state >= 0 and "arena" in units:
+    if rows.state >= 0 and STATE in units:
         kept.add(rows.state)
 
     def part(task: Task) -> Task:
@@ -133,7 +134,7 @@ def _move(program: Program, rows: Rows, solution: Solution, units: list[str], me
 
 def _settle(program: Program, rows: Rows, solution: Solution, units: set[str], name: str, capacity: int | None) -> int:
     """Write the places of some units into the Program; returns the bytes they take."""
-    places = _place(rows, solution, units | ({"arena"} if not name else set()), capacity)
+    places = _place(rows, solution, units | ({STATE} if not name else set()), capacity)
     assert places is not None
     for buffer in (program.buffers[unit] for unit in sorted(units) if unit != SCRATCH):
         objects, buffer.memory = rows.objects[buffer.name], name
