@@ -18,10 +18,12 @@ import midge.ops  # noqa: F401 - registers every operator
 from midge.importers.qoperator import FORMS, MICROSOFT_ONLY
 from midge.ops.build import ONNX_OPS
 from midge.report.inspect import Inspection, NodeLine, PortLine
+from midge.report.markup import shortened
 from midge.report.summary import Report
 
 WIDTH = 120  # where the output is no terminal and nothing says how wide it is
 RIGHT = frozenset({"#", "count", "MACs", "weights", "bytes", "zero_point", "instructions under QEMU", "ticks"})
+NAME = 32  # letters of a layer's name in a table; converters write names of hundreds
 SHORTENED = frozenset({"what"})
 
 
@@ -79,8 +81,14 @@ def print_inspection(console: Console, found: Inspection) -> None:
 
 def nodes_table(title: str, nodes: Iterable[NodeLine]) -> Table:
     """The nodes of a Graph."""
-    rows = [(node.index, node.name, node.kind, node.output, node.scale, _plain(node.zero_point), node.macs, node.weights) for node in nodes]
+    rows = [(node.index, _layer(node.name), node.kind, node.output, node.scale, _plain(node.zero_point), node.macs, node.weights) for node in nodes]
     return make_table(title, ("#", "layer", "operator", "output (NHWC)", "scale", "zero_point", "MACs", "weights"), rows)
+
+
+def _layer(name: str) -> str:
+    """A layer's name as a table shows it: of the names that a converter joined with ';' when it fused layers, the first."""
+    first = name.split(";")[0] + (";…" if ";" in name else "")
+    return shortened(first, NAME)
 
 
 def _plain(number: int | None) -> str | None:
@@ -97,7 +105,7 @@ def _ports(role: str, ports: Iterable[PortLine]) -> list[tuple[Any, ...]]:
 
 def print_report(console: Console, report: Report) -> None:
     """What `midge compile` shows of a library: its layers, then its sizes."""
-    layers = [(line.index, line.name, line.text, line.nbytes, line.macs, ", ".join(line.kernels)) for line in report.layers]
+    layers = [(line.index, _layer(line.name), line.text, line.nbytes, line.macs, ", ".join(line.kernels)) for line in report.layers]
     console.print(make_table(f"{report.name} for {report.target}", ("#", "layer", "types", "bytes", "MACs", "kernels"), layers))
     sizes = [
         ("numerics", report.numerics),
