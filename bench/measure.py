@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from executed import executed
 
 import midge
+from midge.run.executed import executed
 from midge.run.qemu import image_sizes, run_qemu
 from midge.run.reference import run_reference
 

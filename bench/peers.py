@@ -19,11 +19,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from executed import executed
 from figures import Figure, merge_rows, read_figures, write_rows
 from run import COLLECTION, MLPERF_TINY, PEERS_CSV
 
 from midge.errors import MidgeError
+from midge.run.executed import executed
 from midge.run.qemu import image_sizes, run_qemu
 
 PEER, PACKAGE, TARGET = "emx-onnx-cgen, QDQ model", "emx-onnx-cgen", "cortex-m4"

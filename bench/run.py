@@ -18,15 +18,14 @@ from pathlib import Path
 
 from figures import BASELINES, RESULTS, Figure, changed_rows, merge_rows, read_figures, read_rows, write_rows
 from measure import LayerRow, ModelRow, Source, example_source, measure_model
-from published import compared_lines
 
+from midge.costs.cores import core_of, error_of
 from midge.errors import MidgeError
-from midge.report.cycles import core_of
 from midge.report.tables import make_console, make_table
 
 COLLECTION = Path(__file__).resolve().parents[2] / "shared"
 MLPERF_TINY = ("kws_ref_model", "vww_96", "pretrainedResnet", "ad01", "str_ww_ref_model")
-TARGETS = ("cortex-m4", "cortex-m55", "cortex-m3", "cortex-m0plus")
+TARGETS = ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "cortex-m3", "cortex-m0plus")
 TFLM = "TFLM + CMSIS-NN"
 ALLOWED_GROWTH = 0.01
 QUANTITIES = ("instructions", "estimated cycles", "cycles", "RAM bytes", "code bytes")
@@ -111,9 +110,8 @@ def print_models(target: str, rows: Sequence[ModelRow]) -> None:
         figures = (row.macs, row.instructions, ratio, row.estimated_cycles, row.arena, row.stack, row.code, row.weights, row.flash)
         lines.append((row.model, row.optimize, row.flags, *figures, row.exact))
     print_wide(make_wide(f"{target}: one run, instructions under QEMU; bytes", columns, lines))
-    print(f"estimated cycles, not measured: {core_of(target).assumptions}")
-    known = compared_lines(target) or ["no published cycles of code that can be rebuilt are known for this core"]
-    print(f"this model against boards: {'; '.join(known)}\n")
+    print(f"estimated cycles, not measured: {core_of(target).assumptions} ({core_of(target).source})")
+    print(f"their error: {error_of(target)}\n")
 
 
 def print_layers(rows: Sequence[LayerRow]) -> None:

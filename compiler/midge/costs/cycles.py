@@ -111,9 +111,15 @@ def _from_table(program: Program, call: Call, costs: Costs) -> int | None:
     if not set(FIELDS) - {"rows"} <= call.params.keys():
         return None
     shape, name = shape_of(call.params, call.rows), call.kernel.symbol.removeprefix("midge_")
-    found = costs.estimate(name + "+", shape) if _is_wide(program, call) else costs.estimate(name, shape)
+    kind = "-" if _is_narrow(program, call) else "+" if _is_wide(program, call) else ""
+    found = costs.estimate(name + kind, shape)
     found = found or costs.estimate(name, shape) or costs.estimate(name + "+", shape)
     return found.instructions if found else None
+
+
+def _is_narrow(program: Program, call: Call) -> bool:
+    """Whether one of the call's routines reads weights of four bits."""
+    return any(program.routines[name].family == "gemm_w4" for name in call.constants.values() if name in program.routines)
 
 
 def _is_wide(program: Program, call: Call) -> bool:

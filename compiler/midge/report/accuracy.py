@@ -18,6 +18,7 @@ import numpy as np
 from midge.ir import Array, DType, Graph, TensorType, Value
 from midge.ops.build import dequantize
 from midge.ops.quantize import Dequantize, Quantize
+from midge.passes.ports import from_port
 from midge.run.reference import run_reference
 
 Sample = list[Array]
@@ -85,7 +86,8 @@ def _float_values(graph: Graph, reference: Graph | None, feeds: Mapping[str, Arr
     real = {name: _real(array, graph.type(name)) for name, array in feeds.items()}
     if reference is None:
         return run_real(graph, real)
-    return run_reference(reference, {name: array.reshape(reference.type(name).shape) for name, array in real.items()})
+    declared = {name: from_port(array, name in graph.nhwc) for name, array in real.items()}
+    return run_reference(reference, {name: array.reshape(reference.type(name).shape) for name, array in declared.items()})
 
 
 def _real(array: Array, kind: TensorType) -> Array:

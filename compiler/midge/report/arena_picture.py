@@ -189,8 +189,10 @@ _OUTLINED = {"fill": "currentColor", "class": "on-picture", "font-weight": "600"
 
 
 def _at_peak(program: Program) -> str:
-    call = program.steps[program.peak_step].call
-    return f"layer {program.calls[call].layer}" if call >= 0 else "rows of input arrive"
+    step = program.steps[program.peak_step]
+    if step.call < 0:
+        return "rows of input arrive" if step.output < 0 else "rows of output leave"
+    return f"layer {program.calls[step.call].layer}"
 
 
 def _in_use(program: Program, scale: _Scale) -> list[str]:

@@ -15,6 +15,7 @@ from midge.program import Call, Layer, Program
 from midge.report.accuracy import Accuracy
 from midge.report.arena_picture import Block, blocks
 from midge.report.measure import Measured, build_flags
+from midge.report.verification import estimate_dict
 from midge.schedule.timeline import used
 from midge.targets import get_target
 
@@ -59,6 +60,7 @@ class LayerFacts:
     ram_nbytes: int
     output_nbytes: int
     instructions: int | None
+    estimated_cycles: int | None
     snr_db: float | None
     exact_in_float: bool | None
     largest_error: float | None
@@ -85,7 +87,8 @@ class ArenaFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """A report. `missing` says why a figure that should be here is not."""
+    """A report. estimate: of the cycles of one run, what it assumes and its error (see midge.costs.cores). `missing` says why a figure that should be here
+    is not."""
 
     format: int
     midge: str
@@ -101,6 +104,7 @@ class Facts:
     arena: ArenaFacts
     comparison: dict[str, Any]
     verification: dict[str, Any] | None
+    estimate: dict[str, Any] | None
     stack: dict[str, Any]
     build: dict[str, Any]
     warnings: tuple[str, ...]
@@ -129,6 +133,7 @@ def gather(graph: Graph, program: Program, accuracy: Accuracy, measured: Measure
         _arena(program),
         {"reference": accuracy.reference, "data": accuracy.data, "samples": accuracy.samples},
         _verification(measured),
+        estimate_dict(measured.verification) if measured.verification and measured.verification.estimated else None,
         _stack(measured),
         _build(program, measured),
         tuple(program.warnings),
@@ -188,6 +193,7 @@ def _layer(program: Program, layer: Layer, flash: Mapping[int, int], ram: Mappin
     kernels = tuple(dict.fromkeys(symbol for call in calls.values() for symbol in call.kernel.symbols(program.numerics)))
     distance = accuracy.distances.get(layer.value)
     counts = (verified.layer_instructions or {}) if verified else {}
+    cost = verified.estimated.layers.get(layer.index) if verified and verified.estimated else None
     return LayerFacts(
         index=layer.index,
         name=layer.name,
@@ -204,6 +210,7 @@ def _layer(program: Program, layer: Layer, flash: Mapping[int, int], ram: Mappin
         ram_nbytes=ram.get(layer.index, 0),
         output_nbytes=program.buffer(layer.buffer).nbytes,
         instructions=counts.get(layer.index),
+        estimated_cycles=cost.cycles if cost else None,
         snr_db=distance.snr_db if distance else None,
         exact_in_float=distance.exact if distance else None,
         largest_error=distance.largest_error if distance else None,

@@ -50,7 +50,9 @@ def page(facts: Facts, graph: Graph, program: Program) -> str:
     header = tag("header", {}, tag("h1", {}, escape(facts.name)) + tag("p", {}, escape(about)) + digest + tag("nav", {"aria-label": "Sections"}, links))
     body = [tag("section", {"id": name}, tag("h2", {}, escape(TITLES[name])) + text) for name, text in content.items()]
     main = tag("main", {}, sections.key_figures(facts) + "\n".join(body))
-    footer = tag("footer", {"class": "soft"}, "One file, nothing is fetched. Figures that could not be had are named with the reason, never estimated.")
+    footer = tag(
+        "footer", {"class": "soft"}, "One file, nothing is fetched. Figures that could not be had are named with the reason; what is estimated says so."
+    )
     return f"<!DOCTYPE html>\n{tag('html', {'lang': 'en'}, _head(facts) + tag('body', {}, header + main + footer + f'<script>{SCRIPT}</script>'))}\n"
 
 

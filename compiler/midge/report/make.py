@@ -6,8 +6,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from midge.ir import Array, Graph, TensorType
 from midge.ops.build import quantize
+from midge.passes.ports import from_port, to_port
 from midge.program import Program
 from midge.ptq.calibration import load_calibration
 from midge.ptq.schemes import float_activations
@@ -31,9 +34,11 @@ def choose_samples(graph: Graph, data: str | None, calibration: str | None, type
         return load_samples(Path(data), graph, SAMPLES), f"the first of {Path(data).name}"
     if calibration is None:
         return random_samples(graph, SAMPLES), "random ones over the whole range of the inputs; real data may do better or worse"
-    named = dict(types or {name: graph.type(name) for name in graph.inputs})
+    shown = {name: from_port(np.empty(graph.type(name).shape, bool), name in graph.nhwc).shape for name in graph.inputs}
+    named = dict(types or {name: graph.type(name).with_shape(shown[name]) for name in graph.inputs})
     chosen = load_calibration(calibration, named, SAMPLES)
-    return [[_to_port(sample[name], graph.type(name)) for name in graph.inputs] for sample in chosen], "of the calibration data"
+    turned = [[to_port(sample[name].reshape(shown[name]), name in graph.nhwc) for name in graph.inputs] for sample in chosen]
+    return [[_to_port(array, graph.type(name)) for name, array in zip(graph.inputs, sample, strict=True)] for sample in turned], "of the calibration data"
 
 
 def _to_port(array: Array, kind: TensorType) -> Array:

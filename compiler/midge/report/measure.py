@@ -59,7 +59,9 @@ def measure(directory: Path, program: Program, samples: Sequence[Sequence[Array]
             raise UsageError(f"nothing emulates the target {target.name}")
         verification = verify(directory, samples, on="qemu", target=target.name)
     except (ToolMissing, UsageError, Unsupported) as error:
-        missing["instructions"] = missing["painted stack"] = str(error)
+        missing["instructions"] = missing["estimated cycles"] = missing["painted stack"] = str(error)
+    if verification is not None and verification.estimated is None:
+        missing["estimated cycles"] = verification.not_estimated
     if verification is None:
         try:
             verification = verify(directory, samples, on="host")

@@ -26,6 +26,7 @@ def key_figures(facts: Facts) -> str:
         ("Weights and tables", f"{number(facts.weight_nbytes)} B", flash),
         ("Multiply-accumulates", number(facts.macs), "of one run"),
         ("Instructions", number(verified["instructions"]) if verified else "–", "of one run under QEMU, not cycles"),
+        ("Cycles, estimated", number(facts.estimate["cycles"]) if facts.estimate else "–", "by a model of the core, not measured"),
         ("Stack", f"{number(stack['bound'])} B" if stack["bound"] is not None else "–", f"bound; painted {number(stack['painted'])}"),
         ("Against the integer reference", state, where),
         ("Worst SNR of a layer", f"{worst:.1f} dB" if worst is not None else "–", "against real arithmetic"),
@@ -93,6 +94,7 @@ def layers(facts: Facts) -> str:
     """Bars of instructions, MACs, flash and RAM for each layer."""
     charts: list[tuple[str, Callable[[LayerFacts], int | None], str]] = [
         ("Instructions under QEMU", lambda layer: layer.instructions, "of one run; they are not cycles"),
+        ("Estimated cycles", lambda layer: layer.estimated_cycles, "of one run; not measured, see below"),
         ("Multiply-accumulates", lambda layer: layer.macs, "of one run"),
         ("Flash (bytes)", lambda layer: layer.flash_nbytes, "constants; code is shared by layers, see the traceability table"),
         ("RAM (bytes)", lambda layer: layer.ram_nbytes, "the most of the arena in use while the layer runs"),
@@ -101,11 +103,20 @@ def layers(facts: Facts) -> str:
     for title, value, unit in charts:
         values = [value(layer) for layer in facts.layers]
         if all(v is None for v in values):
-            reason = facts.missing.get("instructions", "not measured")
+            reason = facts.missing.get("estimated cycles" if title == "Estimated cycles" else "instructions", "not measured")
             found.append(tag("div", {}, tag("h3", {}, title) + tag("p", {"class": "soft"}, escape(f"Left out: {reason}"))))
         else:
             found.append(tag("div", {}, tag("h3", {}, f"{title} {tag('small', {'class': 'soft'}, escape(unit))}") + bars(facts.layers, values)))
-    return tag("div", {"class": "charts"}, "\n".join(found))
+    return tag("div", {"class": "charts"}, "\n".join(found)) + estimate(facts)
+
+
+def estimate(facts: Facts) -> str:
+    """What the estimate of cycles assumes, and how far such estimates were from boards."""
+    if facts.estimate is None:
+        return ""
+    assumed, error = (facts.estimate[name] for name in ("assumptions", "error"))
+    text = f"Cycles are estimated from the executed instructions by an in-order model of a {facts.target}, never measured: {assumed}. Error: {error}."
+    return tag("p", {"class": "soft"}, escape(text))
 
 
 def bars(of: Sequence[LayerFacts], values: Sequence[float | int | None]) -> str:

@@ -86,4 +86,4 @@ def _peak(program: Program) -> str:
     if not 0 <= program.peak_step < len(program.steps):
         return "the input"
     step = program.steps[program.peak_step]
-    return program.calls[step.call].name if step.call >= 0 else "the input"
+    return program.calls[step.call].name if step.call >= 0 else "the input" if step.output < 0 else "the output"

@@ -22,7 +22,7 @@ from midge.report.markup import shortened
 from midge.report.summary import Report
 
 WIDTH = 120  # where the output is no terminal and nothing says how wide it is
-RIGHT = frozenset({"#", "count", "MACs", "weights", "bytes", "zero_point", "instructions under QEMU", "ticks"})
+RIGHT = frozenset({"#", "count", "MACs", "weights", "bytes", "zero_point", "instructions under QEMU", "estimated cycles", "ticks"})
 NAME = 32  # letters of a layer's name in a table; converters write names of hundreds
 SHORTENED = frozenset({"what"})
 

@@ -19,16 +19,19 @@ def build_command(directory: str, target: Target) -> str:
 def call_lines(program: Program) -> Sequence[str]:
     """The C that calls a library: where its arena comes from, and for one input and one output three lines."""
     name, upper = program.name, program.name.upper()
+    sink = ", take, context" if program.hands_out else ""
     outputs = [f"const {port.type.dtype.c} *output_{i} = {name}_output_{i}(arena);" for i, port in enumerate(program.outputs)]
-    if any(step.call < 0 for step in program.steps):
+    if program.hands_out:
+        outputs = [f"/* take is a {name}_output_rows function of yours: it gets rows of output as soon as they are complete */"]
+    if program.streams:
         call: tuple[str, ...] = (
             f"int left = {name}_begin(arena);",
-            f"while (left > 0) {{ left = {name}_push_rows(arena, next_row(), 1); }} /* rows of {upper}_INPUT_0_ROW_BYTES bytes */",
-            f"int error = {name}_finish(arena); /* 0, or a negative {upper}_ERROR_x */",
+            f"while (left > 0) {{ left = {name}_push_rows(arena, next_row(), 1{sink}); }} /* rows of {upper}_INPUT_0_ROW_BYTES bytes */",
+            f"int error = {name}_finish(arena{sink}); /* 0, or a negative {upper}_ERROR_x */",
         )
     else:
         written = (f"memcpy({name}_input_{i}(arena), input_{i}, {upper}_INPUT_{i}_BYTES);" for i in range(len(program.inputs)))
-        call = (*written, f"int error = {name}_run(arena); /* 0, or a negative {upper}_ERROR_x */")
+        call = (*written, f"int error = {name}_run(arena{sink}); /* 0, or a negative {upper}_ERROR_x */")
     return (
         f'/* #include "{name}.h"; int8_t arena[{upper}_ARENA_BYTES], aligned to {upper}_ARENA_ALIGN bytes */',
         *call,

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from midge.costs.cores import compared, core_of, error_of
 from midge.report.tables import make_table
 from midge.run.serial import RealTime
 from midge.run.verify import Verification
@@ -21,6 +22,8 @@ def print_verification(console: Console, found: Verification, layers: Sequence[d
     extra = _counts(found)[0]
     if extra:
         columns.append(extra.replace("_", " ").replace("qemu", "QEMU"))
+    if found.estimated is not None and found.layers:
+        columns.append("estimated cycles")
     rows = [list(line.values())[: len(columns)] for line in _checked(found, layers)]
     console.print(make_table(f"{found.samples} samples on {_where(found)}", columns, rows))
     for line in _summary(found):
@@ -38,6 +41,7 @@ def _summary(found: Verification) -> list[str]:
     lines = [f"{what}, {found.bytes_compared:,} bytes compared: " + ("all equal" if found.exact else "not equal")]
     if found.instructions is not None:
         lines.append(f"one run: {found.instructions:,} instructions under QEMU, {found.stack_bytes or 0:,} bytes of stack")
+        lines += _estimate(found)
     if found.sizes is not None:
         lines.append(
             f"objects of the library: {found.sizes.text:,} bytes of code, {found.sizes.rodata:,} constants, {found.sizes.data:,} data, {found.sizes.bss:,} bss"
@@ -56,6 +60,26 @@ def _summary(found: Verification) -> list[str]:
     return lines
 
 
+def _estimate(found: Verification) -> list[str]:
+    if found.estimated is None:
+        return [f"cycles are not estimated: {found.not_estimated}"]
+    return [
+        f"one run: about {found.estimated.total.cycles:,} cycles, an estimate and no measurement: {core_of(found.target).assumptions}",
+        f"error of such estimates: {error_of(found.target)}",
+    ]
+
+
+def estimate_dict(found: Verification) -> dict[str, Any] | None:
+    """What an estimate of cycles assumes and how good it is; None where nothing was emulated."""
+    if found.on != "qemu":
+        return None
+    if found.estimated is None:
+        return {"missing": found.not_estimated}
+    core = core_of(found.target)
+    facts = {"cycles": found.estimated.total.cycles, "measured": False, "assumptions": core.assumptions, "source": core.source}
+    return {**facts, "error": error_of(found.target), "compared": [asdict(row) for row in compared() if row.target == found.target]}
+
+
 def _real_time(timing: RealTime) -> list[str]:
     latency = [1000 * value for value in timing.latency]
     load = "not counted by the board" if timing.load is None else f"{timing.load:.1%} of a period"
@@ -72,7 +96,7 @@ def verification_dict(found: Verification, layers: Sequence[dict[str, Any]]) -> 
     difference = None if found.difference is None else asdict(found.difference)
     sizes = None if found.sizes is None else asdict(found.sizes)
     lines = _checked(found, layers)
-    body = {**facts, "instructions_under_qemu": found.instructions, "sizes": sizes, "difference": difference, "layers": lines}
+    body = {**facts, "instructions_under_qemu": found.instructions, "estimate": estimate_dict(found), "sizes": sizes, "difference": difference, "layers": lines}
     if found.board is not None:
         body["board"] = {"ticks": found.board.ticks, "hello": asdict(found.board.hello), "line": asdict(found.board.traffic)}
         timing = found.board.real_time
@@ -98,5 +122,6 @@ def _checked(found: Verification, layers: Sequence[dict[str, Any]]) -> list[dict
         first = 0 if not found.layers else found.layer_count if found.difference is None else found.difference.layer
         state = "exact" if index < first else "differs" if found.layers and index == first else "not compared"
         facts = {key: layer[key] for key in ("index", "name", "kind", "nbytes")}
-        lines.append({**facts, "state": state, name or "instructions_under_qemu": counts.get(index)})
+        cost = None if found.estimated is None or not found.layers else found.estimated.layers.get(index)
+        lines.append({**facts, "state": state, name or "instructions_under_qemu": counts.get(index), "estimated_cycles": cost.cycles if cost else None})
     return lines

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A plugin for QEMU (TCG plugin API version 1) that counts how often each straight run of instructions was executed, and how often it was
- * left by a jump. It knows nothing of instructions: executed.py looks them up in the image.
+ * A plugin for QEMU (TCG plugin API, version 1, or 2 from QEMU 9 on) that counts how often each straight run of instructions was executed, and
+ * how often it was left by a jump. It knows nothing of instructions: midge/run/executed.py looks them up in the image.
  *
  *   -plugin executed.so,marks=FILE,out=FILE
  *
@@ -27,7 +27,7 @@ void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, void 
 void qemu_plugin_register_atexit_cb(uint64_t id, void (*callback)(uint64_t id, void *data), void *data);
 
 #define EXPORT __attribute__((visibility("default")))
-EXPORT int qemu_plugin_version = 1;
+EXPORT int qemu_plugin_version = API_VERSION;
 
 enum { NO_MARK = -1, MAX_MARKS = 4096 };
 
