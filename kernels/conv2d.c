@@ -60,11 +60,11 @@ static inline void conv2d_pixel(const midge_conv2d_params *p, const int8_t *cons
         }
         for (int32_t kx = 0; kx < p->kernel_width; ++kx) {
           int32_t x = x0 + kx * p->dilation;
-          const int8_t *in = x >= 0 && x < p->in_width ? in_rows[ky] + x * p->in_channels : c->pad_row;
+          const int8_t *in = ((x >= 0) & (x < p->in_width)) ? in_rows[ky] + x * p->in_channels : c->pad_row;
           weights = conv2d_dot4(acc, in + group * depth, weights, depth);
         }
       }
-      int32_t count = left < 4 ? left : 4;
+      int32_t count = (p->groups == 1 && (p->out_channels & 3) == 0) || left >= 4 ? 4 : left;
       conv2d_store(p, c, block, acc, out, count, rounding);
       out += count;
     }
@@ -73,13 +73,14 @@ static inline void conv2d_pixel(const midge_conv2d_params *p, const int8_t *cons
 
 static inline void conv2d_rows(const midge_conv2d_params *p, const int8_t *const *in_rows, const midge_conv2d_constants *c, int8_t *const *out_rows,
                                unsigned rows, int rounding) {
-  int adjacent = p->groups == 1 && (p->dilation == 1 || p->kernel_width == 1);
+  int adjacent = (p->groups == 1) & ((p->dilation == 1) | (p->kernel_width == 1));
   int32_t reach = (p->kernel_width - 1) * p->dilation;
+  int always = (p->pad == 0) & ((p->out_width - 1) * p->stride + reach < p->in_width); /* no pixel meets an edge */
   for (unsigned row = 0; row < rows; ++row, in_rows += p->kernel_height) {
     int8_t *out = out_rows[row];
     int32_t x0 = -p->pad;
     for (int32_t x = 0; x < p->out_width; ++x, x0 += p->stride, out += p->out_channels) {
-      conv2d_pixel(p, in_rows, c, out, x0, adjacent && x0 >= 0 && x0 + reach < p->in_width, rounding);
+      conv2d_pixel(p, in_rows, c, out, x0, adjacent & (always | ((x0 >= 0) & (x0 + reach < p->in_width))), rounding);
     }
   }
 }
@@ -110,22 +111,23 @@ static inline void conv2d_planar_pixel(const midge_conv2d_params *p, const int8_
       }
       for (int32_t kx = 0; kx < p->kernel_width; ++kx) {
         int32_t x = x0 + kx * p->dilation;
-        weights = conv2d_dot4(acc, x >= 0 && x < p->in_width ? in_rows[plane] + x : c->pad_row, weights, 1);
+        weights = conv2d_dot4(acc, ((x >= 0) & (x < p->in_width)) ? in_rows[plane] + x : c->pad_row, weights, 1);
       }
     }
-    conv2d_store(p, c, block, acc, out + block, p->out_channels - block < 4 ? p->out_channels - block : 4, rounding);
+    conv2d_store(p, c, block, acc, out + block, (p->out_channels & 3) == 0 || p->out_channels - block >= 4 ? 4 : p->out_channels - block, rounding);
   }
 }
 
 static inline void conv2d_planar_rows(const midge_conv2d_params *p, const int8_t *const *in_rows, const midge_conv2d_constants *c, int8_t *const *out_rows,
                                       unsigned rows, int rounding) {
-  int adjacent = p->dilation == 1 || p->kernel_width == 1;
+  int adjacent = (p->dilation == 1) | (p->kernel_width == 1);
   int32_t reach = (p->kernel_width - 1) * p->dilation;
+  int always = (p->pad == 0) & ((p->out_width - 1) * p->stride + reach < p->in_width);
   for (unsigned row = 0; row < rows; ++row, in_rows += p->kernel_height * p->in_channels) {
     int8_t *out = out_rows[row];
     int32_t x0 = -p->pad;
     for (int32_t x = 0; x < p->out_width; ++x, x0 += p->stride, out += p->out_channels) {
-      conv2d_planar_pixel(p, in_rows, c, out, x0, adjacent && x0 >= 0 && x0 + reach < p->in_width, rounding);
+      conv2d_planar_pixel(p, in_rows, c, out, x0, adjacent & (always | ((x0 >= 0) & (x0 + reach < p->in_width))), rounding);
     }
   }
 }
@@ -144,7 +146,7 @@ void midge_conv2d_planar_s8_tflite(const midge_conv2d_params *params, const int8
 
 /* Where tap x of a row starts: the pixel itself, or zero points if it lies outside. */
 static inline const int8_t *depthwise_tap(const midge_conv2d_params *p, const midge_conv2d_constants *c, const int8_t *row, int32_t x) {
-  return x >= 0 && x < p->in_width ? row + x * p->in_channels : c->pad_row;
+  return ((x >= 0) & (x < p->in_width)) ? row + x * p->in_channels : c->pad_row;
 }
 
 /* Four adjacent channels, from `channel` on, of one pixel; one output channel for each input channel. `whole`: every tap is inside. */
@@ -184,11 +186,10 @@ static inline const int8_t *depthwise_some(const midge_conv2d_params *p, const i
 }
 
 static inline void depthwise_pixel(const midge_conv2d_params *p, const int8_t *const *in_rows, const midge_conv2d_constants *c, int8_t *out, int32_t x0,
-                                   int32_t multiplier, int rounding) {
-  int whole = x0 >= 0 && x0 + (p->kernel_width - 1) * p->dilation < p->in_width;
+                                   int32_t multiplier, int whole, int rounding) {
   const int8_t *weights = c->weights;
   for (int32_t block = 0; block < p->out_channels; block += 4) {
-    int32_t count = p->out_channels - block < 4 ? p->out_channels - block : 4;
+    int32_t count = (p->out_channels & 3) == 0 || p->out_channels - block >= 4 ? 4 : p->out_channels - block;
     int32_t acc[4] = {c->bias[block], c->bias[block + 1], c->bias[block + 2], c->bias[block + 3]};
     if (multiplier != 1 || count < 4) {
       weights = depthwise_some(p, in_rows, c, acc, weights, x0, block, count, multiplier);
@@ -203,12 +204,13 @@ static inline void depthwise_pixel(const midge_conv2d_params *p, const int8_t *c
 
 static inline void depthwise_rows(const midge_conv2d_params *p, const int8_t *const *in_rows, const midge_conv2d_constants *c, int8_t *const *out_rows,
                                   unsigned rows, int rounding) {
-  int32_t multiplier = p->out_channels / p->in_channels;
+  int32_t multiplier = p->out_channels / p->in_channels, reach = (p->kernel_width - 1) * p->dilation;
+  int always = (p->pad == 0) & ((p->out_width - 1) * p->stride + reach < p->in_width);
   for (unsigned row = 0; row < rows; ++row, in_rows += p->kernel_height) {
     int8_t *out = out_rows[row];
     int32_t x0 = -p->pad;
     for (int32_t x = 0; x < p->out_width; ++x, x0 += p->stride, out += p->out_channels) {
-      depthwise_pixel(p, in_rows, c, out, x0, multiplier, rounding);
+      depthwise_pixel(p, in_rows, c, out, x0, multiplier, always | ((x0 >= 0) & (x0 + reach < p->in_width)), rounding);
     }
   }
 }

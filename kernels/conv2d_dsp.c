@@ -84,7 +84,7 @@ static inline int32_t conv2d_dsp_clamp(int32_t value, int32_t low, int32_t high)
  * or more, read as `outside`: the nearest whole word is shifted to its place, two half shifts making 32 a legal number. */
 static inline void conv2d_dsp_four(const int8_t *const *rows, int32_t count, int32_t at, int32_t nbytes, uint32_t outside, int32_t *acts, int32_t step) {
   int32_t from = conv2d_dsp_clamp(at, 0, nbytes - 4), away = conv2d_dsp_clamp(at - from, -4, 4) * 4;
-  int32_t up = away < 0 ? -away : 0, down = away > 0 ? away : 0;
+  int32_t up = -away * (away < 0), down = away * (away > 0);
   uint32_t filled = outside & ~(UINT32_MAX << up << up >> down >> down);
   for (; count > 0; --count, ++rows, acts += step) {
     uint32_t word = (midge_load32(*rows + from) << up << up >> down >> down) | filled;
@@ -110,16 +110,34 @@ static inline void conv2d_dsp_window(const midge_conv2d_params *p, const int8_t 
     conv2d_dsp_four(rows, height, offset + i, nbytes, (uint32_t)(uint8_t)outside * 0x01010101u, acts + i, fours);
   }
   for (int32_t ky = 0, tap = 0; ky < height; ++ky) {
-    for (int32_t at = offset + fours; at < offset + run; ++at) {
-      conv2d_dsp_put(rest, tap++, at >= 0 && at < nbytes ? rows[ky][at] : outside);
+    for (int32_t i = fours; i < run; ++i) {
+      int32_t at = offset + i;
+      conv2d_dsp_put(rest, tap++, ((at >= 0) & (at < nbytes)) ? rows[ky][at] : outside);
+    }
+  }
+}
+
+/* The same of a pixel that meets no edge. */
+static inline void conv2d_dsp_whole(const midge_conv2d_params *p, const int8_t *const *rows, int32_t offset, int32_t *acts) {
+  int32_t run = p->kernel_width * p->in_channels, fours = run & ~3, tap = 0;
+  int32_t *rest = acts + p->kernel_height * fours;
+  for (int32_t ky = 0; ky < p->kernel_height; ++ky, acts += fours) {
+    const int8_t *in = rows[ky] + offset;
+    for (int32_t i = 0; i < fours; i += 4) {
+      uint32_t word = midge_load32(in + i);
+      acts[i] = (int32_t)midge_sxtb16(word);
+      acts[i + 2] = (int32_t)midge_sxtb16_odd(word);
+    }
+    for (int32_t i = fours; i < run; ++i) {
+      conv2d_dsp_put(rest, tap++, in[i]);
     }
   }
 }
 
 void midge_unpack_s8(const int8_t *const *first_rows, const int8_t *const *second_rows, int32_t *acts, int32_t first_offset, int32_t second_offset,
                      const midge_conv2d_params *params) {
-  conv2d_dsp_window(params, first_rows, first_offset, 0, acts);
-  conv2d_dsp_window(params, second_rows, second_offset, 0, acts + 1);
+  conv2d_dsp_whole(params, first_rows, first_offset, acts);
+  conv2d_dsp_whole(params, second_rows, second_offset, acts + 1);
 }
 
 /* Input rows of a pixel, and where in them its window begins, in bytes. */
@@ -132,8 +150,9 @@ typedef struct {
 static inline void conv2d_dsp_acts(const midge_conv2d_params *p, const midge_conv2d_dsp_constants *constants, conv2d_dsp_pixel first, conv2d_dsp_pixel second,
                                    int32_t *acts) {
   int32_t last = (p->in_width - p->kernel_width) * p->in_channels;
-  int inside0 = first.offset >= 0 && first.offset <= last, inside1 = second.offset >= 0 && second.offset <= last;
-  if (inside0 || inside1) {
+  int never = (p->pad == 0) & ((p->out_width - 1) * p->stride <= p->in_width - p->kernel_width); /* meets an edge */
+  int inside0 = never | ((first.offset >= 0) & (first.offset <= last)), inside1 = never | ((second.offset >= 0) & (second.offset <= last));
+  if (inside0 | inside1) {
     conv2d_dsp_pixel left = inside0 ? first : second, right = inside1 ? second : first;
     constants->unpack(left.rows, right.rows, acts, left.offset, right.offset, p);
   }
@@ -186,7 +205,7 @@ void midge_conv2d_dsp_s8(const midge_conv2d_params *params, const int8_t *const 
       int even = (channels & 1) == 0;
       int32_t width = pitch == 1 ? p->out_width : p->out_width & ~3;
       int32_t end = (whole < width ? whole : width - 1) - 1; /* the last pixel that begins a pair of them */
-      if (even && x <= end && x * p->stride >= p->pad && (pitch == 1 || (x & 1) == 0)) {
+      if (even & (p->out_width > 1) & (x <= end) & (x * p->stride >= p->pad) & ((pitch == 1) | ((x & 1) == 0))) {
         end = x + ((end - x) & ~1) + 2;
         conv2d_dsp_inside(p, constants, in_rows, *out_rows, x, end, acts);
         x = end - 2;
@@ -194,7 +213,7 @@ void midge_conv2d_dsp_s8(const midge_conv2d_params *params, const int8_t *const 
       }
       int8_t *out = *out_rows + conv2d_dsp_place(p, pitch, x), *other = out, *spare = (int8_t *)(acts + stream[1]);
       conv2d_dsp_pixel first = {in_rows, start + x * step}, second = first;
-      if (x + 1 < p->out_width) {
+      if ((p->out_width & 1) == 0 || (p->out_width > 1 && x + 1 < p->out_width)) {
         second.offset += step;
         other = *out_rows + conv2d_dsp_place(p, pitch, x + 1);
       } else if (rows > 1) {

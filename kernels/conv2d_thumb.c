@@ -83,16 +83,16 @@ static inline int32_t *conv2d_thumb_run(int32_t *acts, const int8_t *const from[
 
 /* Acts of four windows, run by run or, where one of them meets an edge or is dilated, column by column. */
 static inline void conv2d_thumb_acts(const midge_conv2d_params *p, const int8_t *pad_row, const conv2d_thumb_pixel pixels[4], int32_t *acts) {
-  int32_t channels = p->in_channels, last = p->in_width - p->kernel_width, whole = p->dilation == 1 || p->kernel_width == 1;
+  int32_t channels = p->in_channels, last = p->in_width - p->kernel_width, whole = (p->dilation == 1) | (p->kernel_width == 1);
   for (int i = 0; i < 4; ++i) {
-    whole &= pixels[i].x >= 0 && pixels[i].x <= last;
+    whole &= (pixels[i].x >= 0) & (pixels[i].x <= last);
   }
   for (int32_t ky = 0; ky < p->kernel_height; ++ky) {
     for (int32_t kx = 0; kx < (whole ? 1 : p->kernel_width); ++kx) {
       const int8_t *from[4];
       for (int i = 0; i < 4; ++i) {
         int32_t x = pixels[i].x + kx * p->dilation;
-        from[i] = x >= 0 && x < p->in_width ? pixels[i].rows[ky] + x * channels : pad_row;
+        from[i] = ((x >= 0) & (x < p->in_width)) ? pixels[i].rows[ky] + x * channels : pad_row;
       }
       acts = conv2d_thumb_run(acts, from, whole ? p->kernel_width * channels : channels);
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dense_dsp.h"
 
-#include <string.h>
+#include <stddef.h>
 
 #include "arch/dsp.h"
 #include "fixedpoint.h"
@@ -16,17 +16,23 @@ static inline int8_t dense_requantize(int32_t acc2, const int32_t *constants, in
   return (int8_t)midge_clamp(value >> constants[2], -128, 127);
 }
 
+/* One weight in a lane; two, the taps in `acts`; two, the taps as `bytes`. */
+enum { DENSE_ONE, DENSE_TWO, DENSE_TWO_BYTES };
+
 /* Pair k of the taps: unpacked already, or from bytes. */
-static inline int32_t dense_pair(const int32_t *acts, const int8_t *bytes, int32_t k) {
-  uint32_t word = bytes != NULL ? midge_load32(bytes + k / 2 * 4) : 0;
-  return bytes == NULL ? acts[k] : (int32_t)(k % 2 != 0 ? midge_sxtb16_odd(word) : midge_sxtb16(word));
+static inline int32_t dense_pair(const int32_t *acts, const int8_t *bytes, int32_t k, int form) {
+  if (form == DENSE_TWO_BYTES) {
+    uint32_t word = midge_load32(bytes + k / 2 * 4);
+    return (int32_t)(k % 2 != 0 ? midge_sxtb16_odd(word) : midge_sxtb16(word));
+  }
+  return acts[k];
 }
 
 /* Accumulators of channels c and c + 1, doubled, from lanes that hold both weights. */
-static inline void dense_p8(int32_t acc[2], const int32_t *acts, const int8_t *bytes, const int32_t *stream, int32_t depth) {
+static inline void dense_p8(int32_t acc[2], const int32_t *acts, const int8_t *bytes, const int32_t *stream, int32_t depth, int form) {
   int32_t both = acc[1];
   for (int32_t k = 0; k < depth / 2; ++k, stream += 2) {
-    int32_t act = dense_pair(acts, bytes, k);
+    int32_t act = dense_pair(acts, bytes, k, form);
     acc[0] = midge_smlad(act, (int32_t)midge_sxtb16((uint32_t)*stream), acc[0]);
     both = midge_smlad(act, *stream, both);
   }
@@ -34,18 +40,18 @@ static inline void dense_p8(int32_t acc[2], const int32_t *acts, const int8_t *b
   acc[0] = (int32_t)((uint32_t)acc[0] << 1);
 }
 
-static inline void dense(const int32_t *acts, const int8_t *bytes, const int32_t *stream, int8_t *out, int packed, int rounding) {
+static inline void dense(const int32_t *acts, const int8_t *bytes, const int32_t *stream, int8_t *out, int form, int rounding) {
   const int32_t *end = stream + 2 + stream[0] / 4;
-  int32_t depth = stream[1], weights = packed ? depth : 2 * depth;
+  int32_t depth = stream[1], weights = form == DENSE_ONE ? 2 * depth : depth;
   for (stream += 2; stream != end; stream += weights + 16, out += 4) {
     int32_t acc[4] = {stream[0], stream[1], stream[2], stream[3]};
     const int32_t *requantize = stream + 4 + weights;
-    if (packed) {
-      dense_p8(acc, acts, bytes, stream + 4, depth);
-      dense_p8(acc + 2, acts, bytes, stream + 5, depth);
+    if (form != DENSE_ONE) {
+      dense_p8(acc, acts, bytes, stream + 4, depth, form);
+      dense_p8(acc + 2, acts, bytes, stream + 5, depth, form);
     }
     for (int32_t c = 0; c < 4; ++c, requantize += 3) {
-      for (int32_t k = 0; !packed && k < depth / 2; ++k) {
+      for (int32_t k = 0; form == DENSE_ONE && k < depth / 2; ++k) {
         acc[c] = midge_smlad(acts[k], stream[4 + 4 * k + c], acc[c]);
       }
       out[c] = dense_requantize(acc[c], requantize, rounding);
@@ -53,17 +59,17 @@ static inline void dense(const int32_t *acts, const int8_t *bytes, const int32_t
   }
 }
 
-void midge_dense_p8_s8(const int32_t *acts, const int32_t *stream, int8_t *out) { dense(acts, NULL, stream, out, 1, MIDGE_ROUND_ONCE); }
+void midge_dense_p8_s8(const int32_t *acts, const int32_t *stream, int8_t *out) { dense(acts, NULL, stream, out, DENSE_TWO, MIDGE_ROUND_ONCE); }
 
-void midge_dense_p8_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t *out) { dense(acts, NULL, stream, out, 1, MIDGE_ROUND_TWICE); }
+void midge_dense_p8_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t *out) { dense(acts, NULL, stream, out, DENSE_TWO, MIDGE_ROUND_TWICE); }
 
-void midge_dense_i16_s8(const int32_t *acts, const int32_t *stream, int8_t *out) { dense(acts, NULL, stream, out, 0, MIDGE_ROUND_ONCE); }
+void midge_dense_i16_s8(const int32_t *acts, const int32_t *stream, int8_t *out) { dense(acts, NULL, stream, out, DENSE_ONE, MIDGE_ROUND_ONCE); }
 
-void midge_dense_i16_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t *out) { dense(acts, NULL, stream, out, 0, MIDGE_ROUND_TWICE); }
+void midge_dense_i16_s8_tflite(const int32_t *acts, const int32_t *stream, int8_t *out) { dense(acts, NULL, stream, out, DENSE_ONE, MIDGE_ROUND_TWICE); }
 
-void midge_dense_bytes_s8(const int8_t *in, const int32_t *stream, int8_t *out) { dense(NULL, in, stream, out, 1, MIDGE_ROUND_ONCE); }
+void midge_dense_bytes_s8(const int8_t *in, const int32_t *stream, int8_t *out) { dense(NULL, in, stream, out, DENSE_TWO_BYTES, MIDGE_ROUND_ONCE); }
 
-void midge_dense_bytes_s8_tflite(const int8_t *in, const int32_t *stream, int8_t *out) { dense(NULL, in, stream, out, 1, MIDGE_ROUND_TWICE); }
+void midge_dense_bytes_s8_tflite(const int8_t *in, const int32_t *stream, int8_t *out) { dense(NULL, in, stream, out, DENSE_TWO_BYTES, MIDGE_ROUND_TWICE); }
 
 /* Bytes into acts, in fours; returns their end. */
 static inline int32_t *dense_unpack(int32_t *acts, const int8_t *from, int32_t nbytes) {
@@ -75,12 +81,19 @@ static inline int32_t *dense_unpack(int32_t *acts, const int8_t *from, int32_t n
   return acts;
 }
 
+/* Bytes to where others may be: too few for a call of memcpy. */
+static inline void dense_copy(int8_t *to, const int8_t *from, int32_t nbytes) {
+  for (int32_t i = 0; i < nbytes; ++i) {
+    to[i] = from[i];
+  }
+}
+
 /* The window's bytes one run after another in `window`, where runs do not come in fours. */
 static inline void dense_gather(const midge_conv2d_params *p, const int8_t *const *in_rows, int32_t depth, int8_t *window) {
   int32_t run = p->kernel_width * p->in_channels;
-  memset(window + depth - 4, 0, 4);
+  midge_store32(window + depth - 4, 0);
   for (int32_t ky = 0; ky < p->kernel_height; ++ky, window += run) {
-    memcpy(window, in_rows[ky], (size_t)run);
+    dense_copy(window, in_rows[ky], run);
   }
 }
 
@@ -103,7 +116,7 @@ void midge_dense_dsp_s8(const midge_conv2d_params *params, const int8_t *const *
       constants->dense(acts, constants->stream, out_rows[row]);
     } else {
       constants->dense(acts, constants->stream, spare);
-      memcpy(out_rows[row], spare, (size_t)channels);
+      dense_copy(out_rows[row], spare, channels);
     }
   }
 }
@@ -116,7 +129,7 @@ void midge_dense_bytes_dsp_s8(const midge_conv2d_params *params, const int8_t *c
       constants->dense(in_rows[row], constants->stream, out_rows[row]);
     } else {
       constants->dense(in_rows[row], constants->stream, scratch);
-      memcpy(out_rows[row], scratch, (size_t)channels);
+      dense_copy(out_rows[row], scratch, channels);
     }
   }
 }

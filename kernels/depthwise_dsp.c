@@ -129,7 +129,8 @@ void midge_depthwise_dsp_s8(const midge_conv2d_params *params, const int8_t *con
   }
   shape[MIDGE_DEPTHWISE_PAIRS] = (int32_t)((rows + 1) / 2);
   for (int32_t channel = 0; channel < p->in_channels; channel += 4) {
-    int32_t four = channel <= p->in_channels - 4 ? channel : p->in_channels - 4; /* the last ones come with some that are done already */
+    int32_t four =
+        (p->in_channels & 3) == 0 || channel <= p->in_channels - 4 ? channel : p->in_channels - 4; /* the last ones come with some that are done already */
     constants->spread(lines, inside, shape, four);
     shape[MIDGE_DEPTHWISE_CHANNEL] = channel;
     shape[MIDGE_DEPTHWISE_COUNT] = four + 4 - channel;

@@ -24,16 +24,18 @@ static inline int32_t line_weight(const int32_t *weights, int32_t tap) {
   return (int8_t)(((uint32_t)weights[place / 4] >> (8 * (place % 4))) & 0xffu);
 }
 
-/* Output x of one channel. Requantization: acc holds twice the sum. */
-static inline int8_t line_output(const int32_t *strip, const int32_t *stream, int32_t taps, int32_t x, int32_t stride, int rounding) {
-  const int32_t *weights = stream + 3;
-  int32_t acc = stream[2], n = (int32_t)((uint32_t)weights[taps / 4] >> 24);
-  for (int32_t tap = 0; tap < taps; ++tap) {
-    int32_t pixel = x * stride + tap, pair = strip[pixel / 2];
-    acc += 2 * line_weight(weights, tap) * (pixel % 2 != 0 ? midge_high16(pair) : midge_low16(pair));
+/* The output of one channel whose window begins at pixel `at`. constants: bias and weights; scaling: multiplier and C. `pitch` words from a pair of words to
+ * the next. Requantization: acc holds twice the sum. */
+static inline int8_t line_output(const int32_t *strip, int32_t pitch, const int32_t *constants, const int32_t *scaling, int32_t taps, int32_t at,
+                                 int rounding) {
+  const int32_t *weights = constants + 1;
+  int32_t acc = constants[0], n = (int32_t)((uint32_t)weights[taps / 4] >> 24 & 31u);
+  for (int32_t pixel = at; pixel < at + taps; ++pixel) {
+    int32_t pair = strip[pixel / 4 * pitch + pixel / 2 % 2];
+    acc += 2 * line_weight(weights, pixel - at) * (pixel % 2 != 0 ? midge_high16(pair) : midge_low16(pair));
   }
-  int64_t product = (int64_t)acc * stream[0] + (rounding == MIDGE_ROUND_TWICE ? INT64_C(0x80000000) : 0);
-  int32_t value = (int32_t)(product >> 32) + stream[1];
+  int64_t product = (int64_t)acc * scaling[0] + (rounding == MIDGE_ROUND_TWICE ? INT64_C(0x80000000) : 0);
+  int32_t value = (int32_t)(product >> 32) + scaling[1];
   if (rounding == MIDGE_ROUND_TWICE && acc < 0) {
     --value;
   }
@@ -50,7 +52,8 @@ static inline void line_walk(const int8_t *in, const int32_t *stream, int8_t *ou
     line_spread(in + channel, shape, strip, depth);
     for (int32_t c = 0; c < 4; ++c, stream += 4 + taps / 4) {
       for (int32_t x = 0; x < shape[MIDGE_LINE_OUTPUTS]; ++x) {
-        out[x * shape[MIDGE_LINE_PITCH] + channel + c] = line_output(strip + c * depth, stream, taps, x, shape[MIDGE_LINE_STRIDE], rounding);
+        int32_t at = x * shape[MIDGE_LINE_STRIDE];
+        out[x * shape[MIDGE_LINE_PITCH] + channel + c] = line_output(strip + c * depth, 2, stream + 2, stream, taps, at, rounding);
       }
     }
   }
@@ -111,17 +114,17 @@ void midge_depthwise_line_dsp_s8(const midge_conv2d_params *params, const int8_t
 
 static inline void column_walk(const int8_t *const *in_rows, const int32_t *stream, int8_t *const *out_rows, const int32_t *shape, int32_t *strip,
                                int rounding) {
-  int32_t taps = stream[MIDGE_LINE_TAPS], depth = stream[MIDGE_LINE_DEPTH], last = shape[MIDGE_COLUMN_CHANNELS] - 4;
+  int32_t taps = stream[MIDGE_LINE_TAPS], last = shape[MIDGE_COLUMN_CHANNELS] - 4, scaling = 2 + taps / 4;
   stream += MIDGE_LINE_HEAD;
   for (int32_t channel = 0; channel <= last; channel = line_next(channel, last)) {
-    for (int32_t c = 0; c < 4; ++c, stream += 4 + taps / 4) {
-      int32_t *words = strip + c * depth;
+    for (int32_t c = 0; c < 4; ++c, stream += scaling + 2) {
+      int32_t *words = strip + 2 * c;
       for (int32_t row = 0; row < shape[MIDGE_COLUMN_ROWS]; row += 2) {
         int32_t low = in_rows[row][channel + c];
-        words[row / 2] = line_pair(low, row + 1 < shape[MIDGE_COLUMN_ROWS] ? in_rows[row + 1][channel + c] : low);
+        words[row / 4 * 8 + row / 2 % 2] = line_pair(low, row + 1 < shape[MIDGE_COLUMN_ROWS] ? in_rows[row + 1][channel + c] : low);
       }
       for (int32_t y = 0; y < shape[MIDGE_COLUMN_OUTPUTS]; ++y) {
-        out_rows[y][channel + c] = line_output(words, stream, taps, y, shape[MIDGE_COLUMN_STRIDE], rounding);
+        out_rows[y][channel + c] = line_output(words, 8, stream, stream + scaling, taps, y * shape[MIDGE_COLUMN_STRIDE], rounding);
       }
     }
   }
@@ -138,13 +141,17 @@ void midge_depthwise_column_s8_tflite(const int8_t *const *in_rows, const int32_
 void midge_depthwise_column_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_column_constants *constants,
                                    int8_t *const *out_rows, unsigned rows, void *scratch) {
   int32_t shape[MIDGE_COLUMN_SIZES], outputs = (int32_t)rows;
-  int8_t *outs[MIDGE_COLUMN_MOST];
+  int8_t *const *outs = out_rows;
+  int8_t *filled[MIDGE_COLUMN_MOST];
   shape[MIDGE_COLUMN_ROWS] = (outputs - 1) * params->stride + params->kernel_height;
   shape[MIDGE_COLUMN_OUTPUTS] = outputs;
   shape[MIDGE_COLUMN_CHANNELS] = params->in_channels;
   shape[MIDGE_COLUMN_STRIDE] = params->stride;
-  for (int32_t y = 0; y < MIDGE_COLUMN_MOST; ++y) {
-    outs[y] = out_rows[y < outputs ? y : 0]; /* which is written last */
+  if (outputs % 4 != 0) {
+    for (int32_t y = 0; y < outputs || y % 4 != 0; ++y) {
+      filled[y] = out_rows[y < outputs ? y : y - y % 4]; /* which is written last */
+    }
+    outs = filled;
   }
   constants->column(in_rows, constants->stream, outs, shape, scratch);
 }

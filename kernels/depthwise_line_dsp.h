@@ -3,7 +3,7 @@
  * anywhere or, if the window is dilated, one behind the other as a line.
  *
  * Four channels of the line become a strip of int16 pairs of adjacent pixels, so that SMLAD does two taps of a channel; an output that begins within a pair
- * uses weights paired one tap later. The words of channel c for pair j are at c * depth + j. */
+ * uses weights paired one tap later. The word of channel c for pair j of a line is at c * depth + j, of a column at j / 2 * 8 + c * 2 + j % 2. */
 #ifndef MIDGE_DEPTHWISE_LINE_DSP_H
 #define MIDGE_DEPTHWISE_LINE_DSP_H
 
@@ -56,17 +56,18 @@ void midge_depthwise_line_dsp_s8(const midge_conv2d_params *params, const int8_t
 
 /* Words of `shape` for a column. Assembly reads them by number. */
 enum {
-  MIDGE_COLUMN_ROWS, /* of input */
-  MIDGE_COLUMN_OUTPUTS,
+  MIDGE_COLUMN_ROWS,     /* of input */
+  MIDGE_COLUMN_OUTPUTS,  /* at most MIDGE_COLUMN_MOST */
   MIDGE_COLUMN_CHANNELS, /* 4 or more */
   MIDGE_COLUMN_STRIDE,   /* rows, 1 or 2 */
   MIDGE_COLUMN_SIZES
 };
 
-#define MIDGE_COLUMN_MOST 4 /* output rows of a call */
+#define MIDGE_COLUMN_MOST 16 /* output rows of a call */
 
-/* Outputs of all channels of rows of one pixel. stream: as for a line. strip: its words, all filled by the routine. Four outputs are computed: beyond OUTPUTS
- * there are pointers to the first row, which is written after them. */
+/* Outputs of all channels of rows of one pixel. stream: as for a line, but multiplier and C follow a channel's weights, and the upper bits of the byte with n
+ * are the routine's. strip: its words for whole fours of rows, all filled by the routine. Outputs are computed four at a time: beyond OUTPUTS there are
+ * pointers to the first row of the four, which is written after the others. */
 typedef void midge_depthwise_column(const int8_t *const *in_rows, const int32_t *stream, int8_t *const *out_rows, const int32_t *shape, int32_t *strip);
 
 void midge_depthwise_column_s8(const int8_t *const *in_rows, const int32_t *stream, int8_t *const *out_rows, const int32_t *shape, int32_t *strip);
@@ -79,7 +80,7 @@ typedef struct {
 
 /* kernel_width 1, rows of one pixel, kernel_height 2 or more, undilated, stride 1 or 2; one output channel for each of 4 or more input channels.
  * in_rows: each input row once, from the first tap of the first output row to the last tap of the last. stride: of rows. rows: at most MIDGE_COLUMN_MOST.
- * scratch: 4-byte aligned, the strip. */
+ * scratch: 4-byte aligned, the strip: 32 bytes for every four input rows of as many whole fours of output rows, 28 for one or two. */
 void midge_depthwise_column_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_depthwise_column_constants *constants,
                                    int8_t *const *out_rows, unsigned rows, void *scratch);
 

@@ -27,10 +27,8 @@ static inline int32_t pool_quotient(int32_t sum, int32_t multiplier, int32_t shi
     value &= ((int64_t)1 << total) - 1;
     rest = 0;
   }
-  if (rest != 0 || (uint32_t)(value & 0xffffffff) > 2u * (uint32_t)slack) {
-    return quotient;
-  }
-  return quotient - (rounding == POOL_HALF_EVEN ? quotient & 1 : quotient <= 0);
+  int32_t half = (rest == 0) & ((uint32_t)(value & 0xffffffff) <= 2u * (uint32_t)slack);
+  return quotient - (half & (rounding == POOL_HALF_EVEN ? quotient & 1 : quotient <= 0));
 }
 
 /* sum[0..3] += four neighbouring channels of `taps` pixels that are `step` bytes apart. */
@@ -74,7 +72,7 @@ static inline void average_pixel(const midge_pool_params *p, const int8_t *const
                                  int rounding) {
   for (int32_t channel = 0; channel < p->channels; channel += 4) {
     int32_t sum[4] = {w->start, w->start, w->start, w->start};
-    int32_t count = pool_min(p->channels - channel, 4);
+    int32_t count = (p->channels & 3) == 0 ? 4 : pool_min(p->channels - channel, 4);
     for (int32_t ky = 0; ky < w->height; ++ky) {
       pool_add(sum, in_rows[ky] + w->first * p->channels + channel, p->channels, w->taps, count);
     }
@@ -150,7 +148,7 @@ static inline void mean_init(const midge_pool_params *p, int32_t *sum) {
 static inline void mean_add(const midge_pool_params *p, const int8_t *const *in_rows, unsigned rows, int32_t *sum) {
   for (unsigned row = 0; row < rows; ++row) {
     for (int32_t channel = 0; channel < p->channels; channel += 4) {
-      pool_add(sum + channel, in_rows[row] + channel, p->channels, p->in_width, pool_min(p->channels - channel, 4));
+      pool_add(sum + channel, in_rows[row] + channel, p->channels, p->in_width, (p->channels & 3) == 0 ? 4 : pool_min(p->channels - channel, 4));
     }
   }
 }

@@ -23,10 +23,10 @@ static inline void pool_larger(int8_t *out, const int8_t *a, const int8_t *b, in
 static inline void pool_max_pixel(const midge_pool_params *p, const int8_t *const *in_rows, int8_t *out, int32_t x0) {
   const int8_t *held = 0;
   int32_t end = x0 + p->kernel_width * p->dilation, more = 0;
-  while (x0 < 0) {
+  while (p->pad > 0 && x0 < 0) {
     x0 += p->dilation;
   }
-  if (end > p->in_width) {
+  if ((p->pad > 0 || (p->out_width - 1) * p->stride + p->kernel_width * p->dilation > p->in_width) && end > p->in_width) {
     end = p->in_width;
   }
   for (int32_t ky = 0; ky < p->kernel_height; ++ky) {
@@ -99,15 +99,14 @@ static inline void pool_mean_add(const midge_pool_params *p, const int8_t *const
   for (unsigned row = 0; row < rows; ++row) {
     const int8_t *in = in_rows[row];
     for (int32_t left = p->in_width; left > 0; left -= POOL_DSP_PIXELS, in += POOL_DSP_PIXELS * p->channels) {
-      int32_t pixels = left < POOL_DSP_PIXELS ? left : POOL_DSP_PIXELS, channel = 0;
-      for (; channel <= p->channels - 8; channel += 8) {
+      int32_t pixels = left < POOL_DSP_PIXELS ? left : POOL_DSP_PIXELS, eights = p->channels & ~7;
+      for (int32_t channel = 0; channel < eights; channel += 8) {
         pool_sum8(sum + channel, in + channel, p->channels, pixels);
       }
-      if (channel <= p->channels - 4) {
-        pool_sum4(sum + channel, in + channel, p->channels, pixels);
-        channel += 4;
+      if ((p->channels & 4) != 0) {
+        pool_sum4(sum + eights, in + eights, p->channels, pixels);
       }
-      for (; channel < p->channels; ++channel) {
+      for (int32_t channel = p->channels & ~3; channel < p->channels; ++channel) {
         pool_sum1(sum + channel, in + channel, p->channels, pixels);
       }
     }
@@ -117,10 +116,8 @@ static inline void pool_mean_add(const midge_pool_params *p, const int8_t *const
 /* As pool_quotient in pool.c, in 32 bits: the multiplier is in units of 2^-shift. */
 static inline int32_t pool_short_quotient(int32_t sum, int32_t multiplier, int32_t shift, int away) {
   int32_t slack = sum < 0 ? -sum : sum, value = sum * multiplier + (int32_t)(1u << (shift - 1)) + slack, quotient = value >> shift;
-  if ((value & (int32_t)((1u << shift) - 1u)) > 2 * slack) {
-    return quotient;
-  }
-  return quotient - (away ? quotient <= 0 : quotient & 1);
+  int32_t half = (value & (int32_t)((1u << shift) - 1u)) <= 2 * slack;
+  return quotient - (half & (away ? quotient <= 0 : quotient & 1));
 }
 
 static inline void pool_average_pixel(const midge_pool_params *p, const int8_t *const *in_rows, const midge_pool_constants *c, int8_t *out,

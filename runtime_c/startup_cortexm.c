@@ -47,11 +47,12 @@ void midge_reset(void) {
   *(volatile uint32_t *)0xE000ED88u |= 0xFu << 20;
   __asm__ volatile("dsb\n isb" ::: "memory");
 #endif
+  /* Volatile: loops as they stand. Compilers would make calls of memcpy and memset, which are larger. */
   const uint32_t *from = midge_data_load;
-  for (uint32_t *to = midge_data_start; to < midge_data_end; to++) {
+  for (volatile uint32_t *to = midge_data_start; to < midge_data_end; to++) {
     *to = *from++;
   }
-  for (uint32_t *to = midge_bss_start; to < midge_bss_end; to++) {
+  for (volatile uint32_t *to = midge_bss_start; to < midge_bss_end; to++) {
     *to = 0;
   }
   midge_exit(main());

@@ -20,6 +20,7 @@ from midge.costs import load_costs
 from midge.costs.cycles import SPREAD, estimate_cycles, load_factors, offered
 from midge.errors import Unsupported, UsageError
 from midge.ir import Array
+from midge.ops import conv_w4
 from midge.run.qemu import run_qemu
 from midge.run.samples import random_samples
 from midge.run.size import flash_of
@@ -124,6 +125,21 @@ def test_ways_out_of_too_little_flash_are_measured(tmp_path: Path, monkeypatch: 
     assert found["--optimize size"][0] == 900
     assert "measured with -O2" in str(failed.value)
     assert "layer 0 '" in str(failed.value)
+
+
+def test_weights_of_four_bits_are_a_way_out_of_too_little_flash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How far the outputs move stands beside the number; where they have four bits already, nothing is said of them."""
+    model, data = image_model(tmp_path)
+    monkeypatch.setattr(conv_w4, "WORTH", 1)
+    monkeypatch.setattr(budget, "flash_of", lambda sources, target, opt="-O2": 1000 - 200 * any("w4" in path for path in sources))
+    with pytest.raises(Unsupported, match="--flash 850: ") as failed:
+        midge.compile(model, target="cortex-m4", calibration=data, flash=850)
+    found = assert_ranked(str(failed.value), 850)
+    assert found["--weights int4"][:2] == found["--weights int4 and --optimize size"][:2] == (800, True)
+    assert re.search(r"--weights int4: .*; outputs change: .*the same largest one in \d of 2 calibration samples$", str(failed.value), re.M)
+    with pytest.raises(Unsupported, match="--flash 100: ") as failed:
+        midge.compile(model, target="cortex-m4", calibration=data, flash=100, weights="int4")
+    assert "--weights" not in str(failed.value)
 
 
 @needs_arm

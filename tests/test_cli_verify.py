@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from cli_support import SHOWN, float_model, needs_gcc, qdq_model, run, run_json, sample_file
 
+from midge.errors import VerifyFailed
+
 MNIST = Path(__file__).resolve().parent.parent / "examples" / "mnist_cnn.onnx"
 needs_arm = pytest.mark.skipif(
     shutil.which("arm-none-eabi-gcc") is None or shutil.which("qemu-system-arm") is None, reason="needs arm-none-eabi-gcc and qemu-system-arm"
@@ -84,10 +86,30 @@ def test_verify_names_the_layer_whose_weight_was_changed(library: Path, tmp_path
 def test_verify_on_an_emulated_core(library: Path) -> None:
     result = run("verify", library, "--on", "qemu")
     assert result.exit_code == 0, result.output
-    assert result.stdout.count("instructions under QEMU") == 2 and "cycles" not in result.stdout
+    assert result.stdout.count("instructions under QEMU") == 2 and "an estimate and no measurement: LDR 2" in result.stdout
+    assert "estimated cycles" in result.stdout and "error of such estimates: AES-128" in result.stdout
     found = run_json("verify", library, "--on", "qemu", "--target", "cortex-m0")
     assert found["exact"] and found["target"] == "cortex-m0"
     assert found["instructions_under_qemu"] >= 0.9 * sum(line["instructions_under_qemu"] for line in found["layers"]) > 10_000
+    assert found["estimate"]["measured"] is False and found["estimate"]["compared"][0]["cycles"] == 1567
+    assert found["estimate"]["cycles"] > found["instructions_under_qemu"]
+    assert all(line["estimated_cycles"] > line["instructions_under_qemu"] for line in found["layers"])
+    assert run_json("verify", library, "--on", "qemu", "--no-layers", "--samples", "1")["estimate"]["cycles"] > 10_000
+
+
+@needs_arm
+def test_verify_says_why_cycles_are_not_estimated(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine with a cross compiler, but without a compiler of its own or with an emulator that takes no plugin."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise VerifyFailed("the emulator took no plugin")
+
+    monkeypatch.setattr("midge.run.verify.executed", refuse)
+    result = run("verify", library, "--on", "qemu")
+    assert result.exit_code == 0 and "cycles are not estimated: the emulator took no plugin" in result.stdout
+    found = run_json("verify", library, "--on", "qemu")
+    assert found["estimate"] == {"missing": "the emulator took no plugin"}
+    assert all(line["instructions_under_qemu"] > 0 and line["estimated_cycles"] is None for line in found["layers"])
 
 
 @needs_gcc

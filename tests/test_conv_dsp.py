@@ -62,6 +62,27 @@ def test_assembly_equals_twins(numerics, optimize, target, tmp_path):
     assert_assembly_matches(cases, target, optimize, tmp_path, KERNEL, *((POINTWISE,) if optimize == "speed" else ()))
 
 
+@needs_arm
+@pytest.mark.parametrize(("numerics", "most"), [("tflite", 16), ("onnx", 32)])
+def test_short_ladders_equal_twins(numerics, most, tmp_path):
+    """No deeper layer is there whose routine they would call."""
+    rng = np.random.default_rng(most)
+    cases = [convolution(rng, Conv2D(), (1, 3, 3, depth), (1, 1), out, numerics, depth == most) for depth, out in ((4, 3), (most - 4, 4), (most, 6))]
+    assert_assembly_matches(cases, "cortex-m4", "balanced", tmp_path, KERNEL)
+    routines = program_of(joined([graph for graph, _ in cases]), "cortex-m4").routines
+    assert any(f"gemm_p8_{most}" in symbol for symbol in routines) and not any("gemm_p8_64" in symbol for symbol in routines)
+
+
+def test_layers_share_what_is_as_fast():
+    """A ladder is entered where as many steps are left, so the longest serves all; alone, a layer has the shortest."""
+    rng = np.random.default_rng(1)
+    graphs = [convolution(rng, Conv2D(), (1, 3, 3, depth), (1, 1), 4, "onnx", True)[0] for depth in (16, 64, 96)]
+    alone = [{symbol for symbol in program_of(graph, "cortex-m4").routines if "gemm" in symbol} for graph in graphs]
+    together = {symbol.split("_")[3] for symbol in program_of(joined(graphs), "cortex-m4").routines if "gemm" in symbol}
+    assert [symbol.split("_")[3] for (symbol,) in alone] == ["16", "64", "96"]
+    assert together == {"96"}
+
+
 @pytest.mark.parametrize("steps", range(1, 400))
 def test_a_loop_and_its_tail_walk_the_whole_depth(steps):
     body, tail = unrolled(steps)

@@ -116,11 +116,14 @@ def test_input_that_ends_with_the_arena_is_not_read_beyond():
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_routine_walks_the_whole_depth(depth, packed):
     """Taps in the loop's body divide what the loop walks, so that its end is met."""
-    symbol = dense_routine(depth, packed, False, "onnx").symbol
-    sizes = [int(n) for n in symbol.removeprefix(f"midge_dense_{'p8' if packed else 'i16'}_").split("_")]
-    rest = depth - (4 if depth % 8 else 0)
-    assert rest == 0 or rest % sizes[0] == 0
-    assert (sizes[-1] == 4) == (depth % 8 != 0)
+    for channels in (1, 1000):
+        routine = dense_routine(depth, channels, packed, False, "onnx")
+        for symbol in (routine.symbol, *routine.others):
+            sizes = [int(n) for n in symbol.removeprefix(f"midge_dense_{'p8' if packed else 'i16'}_").split("_")]
+            rest = depth - (4 if depth % 8 else 0)
+            assert rest == 0 or rest % sizes[0] == 0
+            assert (sizes[-1] == 4) == (depth % 8 != 0)
+        assert channels == 1 or not routine.others  # long loop bodies where they pay
 
 
 def test_layers_it_does_not_serve_say_why():

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -14,14 +15,15 @@ from support import assert_kernels_match, needs_arm, op_graph, program_of, s8
 
 from midge.ir import DType, Quant, TensorType
 from midge.lower import Choice, lower
-from midge.microkernels.depthwise_line import MOST_TAPS, PAIRS
-from midge.microkernels.line_block import POOL, block, products, weight_names
-from midge.microkernels.line_column import OUTPUTS, Op, allocate, operations, shortest
+from midge.microkernels.depthwise_line import COLUMN_ROWS, MOST_TAPS, PAIRS
+from midge.microkernels.line_block import BIAS, POOL, block, products, weight_names
+from midge.microkernels.line_column import BLOCKS, CHUNK, OUTPUTS, shortest, unpack
 from midge.microkernels.line_column import POOL as COLUMN_POOL
 from midge.ops.conv import Conv2D
 from midge.run.interpreter import Interpreter
 from midge.run.reference import run_reference
-from midge.schedule.plan import Planner, Wish, adopt
+from midge.schedule.grains import parts
+from midge.schedule.plan import HARDLY, Planner, Wish, adopt
 from midge.targets import get_target
 
 LINE, COLUMN = "midge_depthwise_line_dsp_s8", "midge_depthwise_column_dsp_s8"
@@ -84,10 +86,12 @@ def test_assembly_equals_twin(numerics, target, tmp_path):
         outputs, stride = 4 + taps % 9, 1 + taps % 5 // 4
         more = {"stride": stride, "zero_point": (-128, 3)[taps % 2], "even": bool(taps % 3), "before": taps % 4 // 3}
         cases += [line(rng, taps, outputs, 4 + taps % 3, numerics, **more, across=across) for across in (False, True)[: 1 + taps % 2]]
+    cases += [line(rng, 3, outputs, 8, numerics, zero_point=5) for outputs in (15, 28, 37)]
     assert_assembly_matches(cases, target, "balanced", tmp_path, LINE, COLUMN)
     found = {symbol.removesuffix("_tflite") for graph, _ in cases for symbol in program_of(graph, target).routines}
     columns, used = ({symbol for symbol in found if symbol.startswith(f"midge_depthwise_{kind}")} for kind in ("column", "line"))
-    assert {len(re.findall(r"_\d+", symbol)) for symbol in columns} >= {1, 2, 3, 4}  # the stride, and none to three shifts
+    assert {len(re.findall(r"_\d+", symbol)) for symbol in columns} >= {2, 3, 4, 5}  # the stride, rows, and none to three shifts
+    assert {int(symbol.split("_")[4]) for symbol in columns} == {OUTPUTS * blocks for blocks in range(1, BLOCKS + 1)}
     assert any("_c" in symbol for symbol in columns)
     assert any("_r_" in symbol for symbol in columns) == (numerics == "tflite")
     assert any(symbol.endswith("_any") for symbol in used)
@@ -121,25 +125,84 @@ def test_blocks_take_each_tap_once(taps, stride, outputs):
     assert sum(text.startswith("sml") for text in lines) == len(products(taps, stride, outputs))
 
 
+@dataclass
+class Machine:
+    """Runs the instructions of a column's sums: registers and words of memory, bytes from `r0`, `sp` and `lr` on."""
+
+    registers: dict[str, int] = field(default_factory=dict)
+    words: dict[tuple[str, int], int] = field(default_factory=dict)
+    at: dict[str, int] = field(default_factory=lambda: {"r0": 0, "sp": 0, "lr": 0})
+
+    def run(self, text: str) -> None:
+        name, rest = text.split(" ", 1)
+        registers = re.findall(r"\b(?:r\d+|sp|lr)\b", rest)
+        if name in ("ldm", "stm"):
+            self.move(name == "ldm", registers[0], 0, registers[1:])
+            self.at[registers[0]] += 4 * len(registers[1:]) if "!" in rest else 0
+        elif name[:3] in ("ldr", "str"):
+            base, before, after = re.search(r"\[(\w+)(?:, #(-?\d+))?\](?:, #(-?\d+))?", rest).groups()
+            self.move(name[0] == "l", base, int(before or 0), registers[:-1])
+            self.at[base] += int(after or 0)
+        else:
+            target, *sources = registers
+            self.registers[target] = self.result(name, text, *(self.registers[source] for source in sources))
+
+    def move(self, load: bool, base: str, offset: int, registers: list[str]) -> None:
+        for i, register in enumerate(registers):
+            place = base, self.at[base] + offset + 4 * i
+            if load:
+                self.registers[register] = self.words[place]
+            else:
+                self.words[place] = self.registers[register]
+
+    @staticmethod
+    def result(name: str, text: str, a: int, b: int = 0, c: int = 0) -> int:
+        if name == "lsls":
+            return 0  # for the flags
+        if name == "sxtb16":
+            a = a >> 8 if "ror #8" in text else a
+            return pair(signed(a, 8), signed(a >> 16, 8))
+        if name == "sadd16":
+            return pair(signed(a, 16) + signed(b, 16), signed(a >> 16, 16) + signed(b >> 16, 16))
+        if name == "pkhbt":
+            return pair(a, b >> 16)
+        (al, ah), (bl, bh) = ((signed(word, 16), signed(word >> 16, 16)) for word in (a, b))
+        return c + {"smlad": al * bl + ah * bh, "smladx": al * bh + ah * bl, "smlabb": al * bl, "smlabt": al * bh, "smlatb": ah * bl}[name]
+
+
+def signed(value: int, bits: int) -> int:
+    return ((value & ((1 << bits) - 1)) ^ (1 << (bits - 1))) - (1 << (bits - 1))
+
+
+def pair(low: int, high: int) -> int:
+    return (low & 0xFFFF) | (high & 0xFFFF) << 16
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("taps", range(2, MOST_TAPS + 1))
-def test_columns_keep_each_value_until_it_is_taken(taps, stride):
-    """Instructions run on names instead of numbers: what a register holds is what was meant to be read, and strip and stream move on."""
-    text, accs = shortest(taps, stride)
-    assert len(set(accs)) == OUTPUTS
-    ops = operations(taps, stride, True, True)
-    registers = allocate(ops) or allocate(ops := operations(taps, stride, False, False))
-    held: dict[str, str] = {}
-    for op in ops:
-        assert all(held[registers[name]] == name for name in op.takes if name not in op.makes or name in held.values()), op
-        held |= {registers[name]: name for name in op.makes}
-    assert set(registers.values()) <= set(COLUMN_POOL)
-    assert sum("smla" in line for line in text) == len(products(taps, stride, OUTPUTS))
-    assert sum("[r0], #" in line for line in text) == 1
-
-
-def test_too_few_registers_are_noticed():
-    assert allocate([Op("ldr r{0}", tuple(f"v{i}" for i in range(len(COLUMN_POOL) + 1)))]) == {}
+def test_blocks_of_a_column_sum_their_taps(taps, stride):
+    """Instructions run one by one: what a channel's weights are unpacked to, and the sums of each block."""
+    rng = np.random.default_rng(taps)
+    x, w = rng.integers(-128, 128, ((BLOCKS * OUTPUTS - 1) * stride + taps + 3) // 4 * 4), rng.integers(-128, 128, taps)
+    machine = Machine()
+    machine.words |= {("r0", 16 * (i // 4) * 2 + i % 4 * 2): pair(x[i], x[i + 1]) for i in range(0, len(x), 2)}
+    stored = np.zeros(4 * (taps // 4 + 1), np.int64)
+    stored[:taps], stored[-1] = w, 9
+    raw = [sum((int(four[i]) & 0xFF) << 8 * at for at, i in enumerate((0, 2, 1, 3))) for four in stored.reshape(-1, 4)]
+    raw[-1] = (raw[-1] & 0xFFFFFF) | 9 << 24
+    machine.words |= {("lr", 4 * i): word for i, word in enumerate([1000, *raw])}
+    lines, held = unpack([BIAS, *weight_names(taps, stride)], taps, 3)
+    for text in lines:
+        machine.run(text)
+    assert machine.at["lr"] == 4 * (1 + len(raw))
+    for i in range(BLOCKS):
+        sums, accs = shortest(taps, stride, i, frozenset(({} if i else held).items()))
+        for text in sums:
+            machine.run(text)
+        expected = [1000 + 2 * int(x[y * stride : y * stride + taps] @ w) for y in range(OUTPUTS * i, OUTPUTS * (i + 1))]
+        assert [machine.registers[acc] for acc in accs] == expected
+        assert set(accs) <= set(COLUMN_POOL)
+    assert machine.at["r0"] == CHUNK // 4  # to the next channel
 
 
 def test_strips_are_small():
@@ -147,18 +210,31 @@ def test_strips_are_small():
     for taps in range(2, 26, 3):
         along, column = (program_of(line(rng, taps, 50, 4, "onnx", across=across)[0], "cortex-m4").calls[0] for across in (True, False))
         assert along.scratch_nbytes <= 16 * PAIRS + 4 * (taps + 3)
-        assert column.scratch_nbytes <= 16 * (taps // 2 + 2)
+        assert column.scratch_nbytes <= CHUNK * -(-max(COLUMN_ROWS, taps + OUTPUTS - 1) // 4)
 
 
 def test_columns_are_told_each_row_once():
     """A step of any number of rows, wherever they lie, has the pointers that its outputs share."""
     graph, feeds = line(np.random.default_rng(1), 5, 11, 8, "tflite", before=2, after=1)
     expected = run_reference(graph, feeds)["out0"].reshape(-1)
-    for grain in (1, 2, 3, 4, 7):
+    for grain in (1, 2, 3, 4, 7, (4, 7), (1, 8, 2)):
         planner = Planner(lower(graph, get_target("cortex-m4"), "net", "0" * 64, Choice()), Wish())
         adopt(planner.program, planner.plan([grain]))
-        assert {step.count for step in planner.program.steps} == {grain, 11 % grain or grain}
+        assert [step.count for step in planner.program.steps] == list(parts(grain, 11))
+        assert planner.program.calls[0].block == -(-max(parts(grain, 11)) // OUTPUTS) * OUTPUTS
         np.testing.assert_array_equal(Interpreter(planner.program).run([feeds["in0"]])[0].reshape(-1), expected)
+
+
+def test_steps_are_as_long_as_hardly_costs_ram():
+    graph, _ = line(np.random.default_rng(1), 3, 100, 64, "onnx")
+    program = lower(graph, get_target("cortex-m4"), "net", "0" * 64, Choice())
+    short = Planner(program, Wish()).plan([OUTPUTS])
+    for wish in (Wish(), Wish(ram=short.arena), Wish(stream=True)):
+        plan = Planner(program, wish).natural()
+        assert plan.arena <= (short.arena if wish.ram else short.arena + short.arena // HARDLY)
+        counts = parts(plan.grains[0], 100)
+        assert sum(counts) == 100
+        assert len(counts) < 25 or wish.ram
 
 
 def test_layers_that_are_not_served_say_why():

@@ -38,6 +38,14 @@ STREAMED = {
     "str_ww_ref_model": (3776, 4000),
     "tflm_person_detect": (9800, 11400),
 }
+CODE = {"balanced": 16_384, "size": 8_192}  # bytes of a whole image's code, start-up included, at -Os and at -O2
+OTHERS = (
+    *(f"trained/{model}_{kind}.onnx" for model in ("digits_mlp", "fsdd_dscnn", "mnist5k_mbv2") for kind in ("int8_qdq", "ortq_qdq_s8", "ortq_qop_u8")),
+    *(f"trained/str_ww_ref_model_{kind}.onnx" for kind in ("ortq_qdq_s8", "ortq_qop_u8")),
+    *(f"zoo/micro_kws_m_{kind}.onnx" for kind in ("qdq", "static_qdq", "static_qoperator")),
+    *(f"zoo/mww_{model}_stateful_qdq.onnx" for model in ("okay_nabu", "vad")),
+)
+LARGE = ("vww_96", "tflm_person_detect")  # what has the most code
 GAP = {"ad01": 1.0, "vww_96": 1.0, "kws_ref_model": 1.01, "str_ww_ref_model": 1.01}
 INSTRUCTIONS = {"kws_ref_model": 24_300_000, "vww_96": 58_300_000, "pretrainedResnet": 66_000_000, "ad01": 975_000}  # portable kernels, -O2
 COMPARED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "SOFTMAX"}
@@ -100,6 +108,32 @@ def test_instructions_on_cortex_m4(name, folder):
 def test_flash_of_a_whole_image(folder):
     sizes = image_sizes(written("kws_ref_model", folder), "cortex-m4", "-Os")
     assert sizes.total_flash < 45_000
+
+
+@needs_arm
+@pytest.mark.parametrize("optimize", CODE)
+@pytest.mark.parametrize("name", [name if name in LARGE else pytest.param(name, marks=pytest.mark.slow) for name in MODELS])
+def test_code_of_a_whole_image(name, optimize, folder):
+    for flags in ("-Os", "-O2"):
+        assert image_sizes(written(name, folder, optimize), "cortex-m4", flags).text <= CODE[optimize]
+
+
+@needs_arm
+@pytest.mark.slow
+@pytest.mark.parametrize("optimize", CODE)
+@pytest.mark.parametrize("path", OTHERS)
+def test_code_of_other_models(path, optimize, tmp_path):
+    directory = midge.compile(shared(f"models/{path}"), target="cortex-m4", optimize=optimize).write(tmp_path / "net")
+    assert image_sizes(directory, "cortex-m4", "-Os").text <= CODE[optimize]
+
+
+@needs_arm
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [{"schedule": "layers"}, {"stream_input": True}], ids=str)
+@pytest.mark.parametrize("name", LARGE)
+def test_code_of_other_schedules(name, more, tmp_path):
+    library = midge.compile(shared(f"models/{MODELS[name]}"), target="cortex-m4", numerics="tflite", **more)
+    assert image_sizes(library.write(tmp_path / "net"), "cortex-m4", "-Os").text <= CODE["balanced"]
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -104,7 +104,7 @@ def joined_model(path: Path) -> Path:
     return save(path, nodes, {name: np.asarray(data) for name, data in constants.items()})
 
 
-@pytest.mark.parametrize("options", ["", "--optimize ram", "--stream-input", "--stepwise", "--schedule layers --io model"])
+@pytest.mark.parametrize("options", ["", "--optimize ram", "--stream-input", "--stepwise --stream-output", "--schedule layers --io model"])
 @pytest.mark.parametrize("make_model", [qdq_model, joined_model])
 def test_rows_in_any_order(make_model, options: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """Whatever the schedule shows, every layer is compared."""

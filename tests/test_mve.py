@@ -26,7 +26,8 @@ from midge.run.interpreter import Interpreter
 from midge.run.qemu import run_qemu
 from midge.run.reference import run_reference
 from midge.schedule import Wish, place
-from midge.schedule.plan import Planner, adopt, natural_grain
+from midge.schedule.grains import natural_grain
+from midge.schedule.plan import Planner, adopt
 from midge.targets import get_target
 
 TARGET = "cortex-m55"

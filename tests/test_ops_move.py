@@ -133,7 +133,7 @@ def test_operands_must_share_one_quant_when_lowered():
 @pytest.mark.parametrize(("perm", "shape", "view"), [((0, 3, 1, 2), (1, 1, 1, 8), True), ((0, 2, 3, 1), (1, 1, 4, 5), True), ((0, 2, 1), (1, 4, 5), False)])
 def test_a_transpose_that_moves_nothing_emits_nothing(perm, shape, view):
     graph = with_copy(Transpose(perm), [shape], 0)
-    assert len(program_of(graph).calls) == (1 if view else 2)
+    assert ("Transpose" in {layer.kind for layer in program_of(graph).layers}) != view
 
 
 def test_rows_stream_where_they_can():

@@ -93,7 +93,7 @@ def test_assembly_of_planar_rows_equals_twins(numerics, target, optimize, tmp_pa
             "s2p0" if packed or target == "cortex-m33" else "s2p1",
             "s1p1_8_8" if packed or target == "cortex-m4" else "s1p1_9_8",
             "_shift12",
-            "_shift8" if packed else "",
+            "_shift9" if packed else "",
         )
     ), routines
     assert all("_bytes_shift" in symbol for symbol in routines) == packed
@@ -128,7 +128,8 @@ def test_the_choice_of_eight_bits_says_why_not():
     assert byte_stream(halves, 0, True, True, "onnx")[0]
     assert not byte_stream(halves, 0, True, True, "tflite")[0]
     gemm = Gemm(weights[:2], np.zeros(2, np.int64), multiplier[:2], np.array([-2, -8]), -128)
-    assert byte_stream(gemm, 0, True, True, "onnx")[0] == 8
+    assert byte_stream(gemm, 0, True, True, "onnx")[0] == 9
+    assert byte_stream(gemm, 0, True, True, "onnx", first=8)[0] == 8
     huge = replace(gemm, bias=np.array([1 << 23, 0]))
     assert not byte_stream(huge, 0, True, True, "onnx")[0]
 

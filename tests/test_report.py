@@ -162,11 +162,11 @@ def test_the_data_has_these_fields(folder: Path) -> None:
     assert report["format"] == 1
     assert list(report) == [
         "format", "midge", "name", "target", "numerics", "optimize", "digest", "macs", "weight_nbytes", "signals", "layers", "arena", "comparison",
-        "verification", "stack", "build", "warnings", "missing",
+        "verification", "estimate", "stack", "build", "warnings", "missing",
     ]  # fmt: skip
     assert list(report["layers"][0]) == [
         "index", "name", "kind", "text", "value", "origin", "functions", "kernels", "kernel_nbytes", "refused", "macs", "flash_nbytes", "ram_nbytes",
-        "output_nbytes", "instructions", "snr_db", "exact_in_float", "largest_error", "largest_error_steps", "not_compared", "state",
+        "output_nbytes", "instructions", "estimated_cycles", "snr_db", "exact_in_float", "largest_error", "largest_error_steps", "not_compared", "state",
     ]  # fmt: skip
     assert list(report["signals"][0]) == ["name", "dtype", "shape", "scale", "zero_point", "nbytes", "producer", "readers"]
     assert list(report["arena"]) == ["nbytes", "align", "lower_bound", "gap", "steps", "peak_step", "peak_layer", "used", "blocks", "memories"]
@@ -344,7 +344,9 @@ def test_without_tools_the_report_says_what_is_missing(folder: Path, tmp_path: P
     monkeypatch.setenv("PATH", str(tmp_path))
     samples = sample_file(tmp_path / "s.npz")
     found = run_json("report", float_model(tmp_path / "f.onnx"), "--calibration", samples, "-o", tmp_path / "out")
-    assert found["exact"] is None and {"instructions", "verification", "code size", "stack bound", "painted stack"} == found["missing"].keys()
+    assert (
+        found["exact"] is None and {"instructions", "estimated cycles", "verification", "code size", "stack bound", "painted stack"} == found["missing"].keys()
+    )
     text = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert text.count("apt-get install") >= 4 and "Not verified" in text and "exact</span>" not in text
 
@@ -361,6 +363,10 @@ def test_on_an_emulated_core_instructions_and_stack_are_measured(folder: Path, t
     assert found["stack"]["path"][0] == "net_run" and not found["stack"]["open_ends"]
     assert all(layer["kernel_nbytes"] > 0 for layer in found["layers"])
     assert "instructions under QEMU, not cycles" in found["verification"]["unit"]
+    assert 0.8 * found["estimate"]["cycles"] < sum(layer["estimated_cycles"] for layer in found["layers"]) < 1.1 * found["estimate"]["cycles"]
+    assert all(layer["estimated_cycles"] > layer["instructions"] for layer in found["layers"]) and not found["estimate"]["measured"]
+    text = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "never measured: LDR 2" in text and "STM32F4" in text and f"{found['estimate']['cycles']:,}" in text
 
 
 def test_the_stack_bound_names_what_it_cannot_bound() -> None:

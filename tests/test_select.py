@@ -18,6 +18,7 @@ from midge.errors import Unsupported, UsageError
 from midge.ir import DType, Quant, TensorType
 from midge.lower import Choice, lower, offers
 from midge.ops.conv import Conv2D
+from midge.ptq.narrow import narrow_weights
 from midge.run.tune import tune
 from midge.select import Candidate, evaluate, select
 from midge.targets import get_target
@@ -27,14 +28,15 @@ from midge.targets import get_target
 @given(st.integers(0, 10**6))
 def test_the_solver_equals_trying_everything(seed):
     rng = random.Random(seed)
-    units = "abcde"
-    layers = {
-        layer: [
-            Candidate(f"v{i}", rng.randint(10, 999), rng.randint(0, 300), frozenset(rng.sample(units, rng.randint(1, 2)))) for i in range(rng.randint(1, 3))
-        ]
-        for layer in range(rng.randint(1, 5))
-    }
-    code, fixed = {unit: rng.randint(50, 500) for unit in units}, rng.randint(0, 100)
+    units, ladders = "abcde", ("r1", "r2", "r3", "r4")  # of which longer ones stand in for shorter ones
+
+    def candidate(i: int) -> Candidate:
+        size = rng.randint(1, 4)
+        routines = (tuple(ladders[n] for n in (size - 1, *range(3, size - 1, -1))),) if rng.random() < 0.7 else ()
+        return Candidate(f"v{i}", rng.randint(10, 999), rng.randint(0, 300), frozenset(rng.sample(units, rng.randint(1, 2))), routines)
+
+    layers = {layer: [candidate(i) for i in range(rng.randint(1, 3))] for layer in range(rng.randint(1, 5))}
+    code, fixed = {unit: rng.randint(50, 500) for unit in (*units, *ladders)}, rng.randint(0, 100)
     every = [evaluate(layers, code, fixed, dict(zip(layers, [c.name for c in names], strict=True))) for names in itertools.product(*layers.values())]
     budget = rng.randint(min(choice.nbytes for choice in every), max(choice.nbytes for choice in every))
     found = select(layers, code, fixed, budget)
@@ -123,7 +125,7 @@ def test_balanced_stores_no_more_bytes_than_weights(name):
 
 
 def test_no_room_for_scratch_leaves_the_portable_kernel():
-    tight, roomy = (taken(conv_graph(32), Choice("balanced", room={0: nbytes})) for nbytes in (8, 4096))
+    tight, roomy = (taken(conv_graph(32), Choice("balanced", room={"out0": nbytes})) for nbytes in (8, 4096))
     assert not tight.kernel.features
     assert any("bytes of scratch, 8 are free" in reason for reason in tight.refused)
     assert roomy.kernel.features
@@ -186,7 +188,8 @@ def test_tuning_measures_each_variant_once(tmp_path):
     graph, target = conv_graph(), get_target("cortex-m4")
     costs = tune(graph, target, Costs())
     ((names, shape),) = offers(graph, target).values()
-    assert set(costs.rows) == set(names)
+    ((narrow, _),) = offers(narrow_weights(graph)[0], target, narrow=True).values()
+    assert set(costs.rows) == {*names, *(narrow if len(narrow) > 1 else ())}
     assert all(costs.rows[name][shape] > 1000 for name in names)
     assert costs.rows["conv2d_dsp_s8"][shape] < costs.rows["conv2d_s8"][shape]
     assert not tune(graph, target, costs).rows

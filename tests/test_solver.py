@@ -13,6 +13,8 @@ from random_problems import least_peak, random_problem
 
 from midge.errors import IRError
 from midge.schedule.bound import lower_bound
+from midge.schedule.lifetimes import Item, Rect
+from midge.schedule.placement import Placer, grids
 from midge.schedule.problem import Object, Problem, Solution, Task
 from midge.schedule.search import Searcher
 from midge.schedule.solve import solve
@@ -123,6 +125,39 @@ def test_rows_of_a_group_give_way_one_by_one() -> None:
     validate(problem, solution)
     assert {solution.addresses[y] - 10 * y for y in range(8)} == {solution.addresses[0]}
     assert solution.arena == solution.peak == 112  # at the last step eight new rows of 12, two units of the last old one, and 8 of scratch
+
+
+def test_a_trial_gives_a_schedule_within_its_budget_or_says_that_it_has_none() -> None:
+    problem = pyramid(12, 6, [40, 24, 52])
+    least = solve(problem)
+    found = solve(problem, budget=2 * least.arena, quick=True)
+    validate(problem, found)
+    assert found.arena <= 2 * least.arena
+    none = solve(problem, budget=least.bound - 4, quick=True)
+    assert least.bound - 4 < none.bound <= least.bound and none.arena > least.arena and not none.order
+
+
+def test_sizes_that_divide_each_other_make_grids() -> None:
+    items = [Item(4, [Rect(0, 1, 0, nbytes)]) for nbytes in (384, 768, 768, 96, 10)]
+    found = {tuple(align.tolist()) for align in grids(items, 4)}
+    assert (384, 384, 384, 4, 4) in found and (96, 96, 96, 96, 4) in found
+    assert all(nbytes % align == 0 for aligns in found for nbytes, align in zip((384, 768, 768, 96), aligns, strict=False))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_was_tried_most_is_placed_soundly(seed: int) -> None:
+    dice = random.Random(seed)
+    rects = [(first := dice.randrange(40), first + dice.randrange(1, 9), 4 * dice.choice((8, 16, 24, 5))) for _ in range(60)]
+    items = [Item(4, [Rect(first, last, 0, nbytes)]) for first, last, nbytes in rects]
+    peak = max(sum(nbytes for first, last, nbytes in rects if first <= step <= last) for step in range(50))
+    placer = Placer(items, peak, 4)
+    placer.thorough(2_000_000)
+    spots = list(zip(rects, placer.best.addresses.tolist(), strict=True))
+    for i, ((first, last, nbytes), at) in enumerate(spots):
+        assert 0 <= at <= placer.best.arena - nbytes
+        for (begin, end, others), other in spots[:i]:
+            assert last < begin or end < first or at + nbytes <= other or other + others <= at
+    assert peak <= placer.best.arena <= 1.2 * peak
 
 
 BROKEN: list[tuple[str, Problem]] = [

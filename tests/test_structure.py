@@ -19,7 +19,7 @@ PYTHON = sorted(PACKAGE.rglob("*.py"))
 KERNELS = ROOT / "kernels"
 
 ORDER: tuple[tuple[str, ...], ...] = (
-    ("errors", "ir", "fixedpoint", "targets", "program", "text", "check", "toolchain", "costs"),
+    ("errors", "ir", "fixedpoint", "targets", "buffers", "program", "text", "check", "toolchain", "costs"),
     ("microkernels",),
     ("ops",),
     ("importers", "passes", "ptq"),

@@ -35,13 +35,15 @@ from midge.ops.build import quantize as quantize_data
 from midge.package import package_files
 from midge.passes import canonicalize, integerize
 from midge.passes.dead_channels import DeadChannels, eliminate_dead_channels
+from midge.passes.ports import LAYOUTS, from_port, to_port
 from midge.program import Port, Program
-from midge.ptq import complete, load_calibration
+from midge.ptq import complete, load_calibration, narrow_weights, sample_types
 from midge.ptq import quantize_model as quantize
+from midge.ptq.narrow import Narrowed
 from midge.report.summary import Report, summarize
 from midge.run.interpreter import Interpreter
 from midge.run.tune import tune as measure
-from midge.schedule import Wish, parse_memories, place, spare, used
+from midge.schedule import Wish, may_save, parse_memories, place, spare
 from midge.schedule.plan import Progress as PlanProgress
 from midge.targets import Target, get_target
 from midge.text import print_graph
@@ -49,17 +51,19 @@ from midge.text import print_graph
 IO = ("quantized", "model")
 OPTIMIZE = ("size", "ram", "balanced", "speed")
 SCHEDULES = ("rows", "layers")
+WEIGHTS = ("int8", "int4")
 Progress = Callable[[int, int], None]
 Model = Any  # a path, the bytes of a file, or an onnx.ModelProto
 
 
 @dataclass
 class Library:
-    """A compiled model: the integer Graph it means, the Program that computes it, and what was left out of the model as dead."""
+    """A compiled model: the integer Graph it means, the Program that computes it, what was left out of the model as dead, what has weights of four bits."""
 
     graph: Graph
     program: Program
     dead_channels: DeadChannels | None = None
+    narrowed: Narrowed | None = None
     _interpreter: Interpreter | None = None
 
     def run(self, *inputs: Array, **named: Array) -> Array | list[Array]:
@@ -74,6 +78,7 @@ class Library:
         if self._interpreter is None:
             self._interpreter = Interpreter(self.program)
         outputs = self._interpreter.run(arrays)
+        outputs = [from_port(y, port.nhwc) for y, port in zip(outputs, self.program.outputs, strict=True)]
         if real:
             outputs = [dequantize(y, port.type.quant) if port.type.quant else y for y, port in zip(outputs, self.program.outputs, strict=True)]
         return outputs[0] if len(outputs) == 1 else outputs
@@ -107,9 +112,10 @@ class Library:
 def _to_port(array: Array, port: Port) -> tuple[Array, bool]:
     """(array in the element type and shape of the port, whether it was converted from real numbers)."""
     kind = port.type
-    if [d for d in array.shape if d != 1] != [d for d in kind.shape if d != 1]:
-        raise UsageError(f"input '{port.name}' has shape {array.shape}, the model wants {kind.shape}")
-    array = array.reshape(kind.shape)
+    wanted = from_port(np.empty(kind.shape, bool), port.nhwc).shape
+    if [d for d in array.shape if d != 1] != [d for d in wanted if d != 1]:
+        raise UsageError(f"input '{port.name}' has shape {array.shape}, the model wants {wanted}")
+    array = to_port(array.reshape(wanted), port.nhwc)
     if array.dtype == kind.dtype.numpy or (kind.dtype.is_float and np.issubdtype(array.dtype, np.floating)):
         return array.astype(kind.dtype.numpy), False
     if kind.quant is None or not np.issubdtype(array.dtype, np.floating):
@@ -144,7 +150,7 @@ def quantized_graph(
         raise UsageError(f"no numerics named {numerics!r}; known: {', '.join(NUMERICS)}")
     graph = load(model, shapes=dict(shapes or {}), batch=batch)
     graph.numerics = numerics
-    samples = None if calibration is None else load_calibration(calibration, {name: graph.model_types.get(name, graph.type(name)) for name in graph.inputs})
+    samples = None if calibration is None else load_calibration(calibration, sample_types(graph))
     return complete(canonicalize(graph), samples, observer, progress)
 
 
@@ -160,8 +166,12 @@ def compile(
     cycles: int | None = None,
     schedule: str = "rows",
     stream_input: bool = False,
+    stream_output: bool = False,
     stepwise: bool = False,
+    input_layout: str = "model",
+    output_layout: str = "model",
     memory: str = "",
+    weights: str = "int8",
     costs: str | Path | None = None,
     require_fast: bool = False,
     keep_dead_channels: bool = False,
@@ -176,54 +186,74 @@ def compile(
     ram: the arena has at most so many bytes, at the cost of time where needed. flash: at most so many bytes of code and constants; the fewest
     instructions within them are chosen. cycles: a run takes at most so many by estimate. What cannot be met fails with ways out (see midge.budget).
     schedule: "rows" computes rows of several layers in turn where that saves RAM, "layers" one layer after the other. costs: a table of `midge tune`.
-    stream_input: rows of the input are pushed into a run, which never holds all of them. stepwise: a run may be done in parts.
-    memory: what there is, such as "dtcm:64K@fast,sram:256K": rows and scratch that are touched most often go to the fast ones, as arrays of the library.
-    require_fast: refuse to compile if a layer is left to a portable kernel although the target has features for a faster one.
-    keep_dead_channels: compute channels, too, that no output can depend on; they are left out otherwise, without changing any output.
-    io: "quantized" ports take the integers of the network, "model" ports the element types the model declares.
-    name: of the library and prefix of its C symbols; by default made from the model's file name.
+    stream_input, stream_output: rows of the input are pushed into a run, those of outputs handed to a function of the caller's, and never all there.
+    stepwise: a run may be done in parts. memory: what there is, such as "dtcm:64K@fast,sram:256K" (see midge.schedule.memories).
+    input_layout, output_layout: "nhwc" has the channels of a pixel together in C where the model has NCHW; Python and files keep to the model.
+    weights: "int4" rounds those of large layers to four bits, two a byte (see midge.ptq.narrow); outputs change, the less for `calibration`, int8 models too.
+    require_fast: fail if a layer is left to a portable kernel on a core that has better. keep_dead_channels: compute channels, too, that no output needs.
+    io: ports have the network's integers ("quantized") or the model's own types ("model"). name: of the library and its C symbols; by default of the file.
 
     Raises: ImportFailed, Unsupported or UsageError, each with one message for people.
     """
-    for option, value, known in (("io", io, IO), ("optimize", optimize, OPTIMIZE), ("schedule", schedule, SCHEDULES)):
-        if value not in known:
-            raise UsageError(f"no --{option} named {value!r}; known: {', '.join(known)}")
+    _check(io=io, optimize=optimize, schedule=schedule, weights=weights, input_layout=input_layout, output_layout=output_layout)
     machine, table = get_target(target), load_costs(target, None if costs is None else Path(costs))
-    graph, digest, dead = prepared(model, name, io, keep_dead_channels, **options)
-    kernels, saved, whole = "balanced" if optimize == "ram" else optimize, dead.saved if dead else 0, schedule == "layers"
-    choice = Choice(kernels, table, flash, require_fast=require_fast, saved=saved, whole=whole)
-    wish = Wish(optimize == "ram", ram, stream_input, stepwise, schedule == "rows", parse_memories(memory))
-    program = within(Attempt(graph, machine, digest, choice, wish, keep_dead_channels, cycles), _placed(plan_progress))
-    program.optimize = optimize
-    program.request = {**asdict(wish), "memories": memory, "flash": flash, "saved": choice.saved, "own_costs": costs is not None}
-    return Library(graph, program, dead)
+    graph, digest, dead, narrowed = prepared(model, name, io, keep_dead_channels, weights, (input_layout == "nhwc", output_layout == "nhwc"), **options)
+    kernels, saved = "balanced" if optimize == "ram" else optimize, dead.saved if dead and weights != "int4" else 0
+    choice = Choice(kernels, table, flash, require_fast=require_fast, saved=saved, whole=schedule == "layers", narrow=weights == "int4")
+    wish = Wish(optimize == "ram", ram, stream_input, stepwise, schedule == "rows", parse_memories(memory), stream_output)
+    program = within(Attempt(graph, machine, digest, choice, wish, keep_dead_channels, cycles, options.get("calibration")), _placed(plan_progress))
+    return Library(graph, replace(program, optimize=optimize, request=_request(wish, choice, memory, weights, costs is not None)), dead, narrowed)
+
+
+def _request(wish: Wish, choice: Choice, memory: str, weights: str, own_costs: bool) -> dict[str, int | bool | str | None]:
+    """What was asked for, as a written library keeps it."""
+    return {**asdict(wish), "memories": memory, "flash": choice.flash, "saved": choice.saved, "weights": weights, "own_costs": own_costs}
+
+
+def _check(**given: str) -> None:
+    known = {"io": IO, "optimize": OPTIMIZE, "schedule": SCHEDULES, "weights": WEIGHTS, "input_layout": LAYOUTS, "output_layout": LAYOUTS}
+    for option, value in given.items():
+        if value not in known[option]:
+            raise UsageError(f"no --{option.replace('_', '-')} named {value!r}; known: {', '.join(known[option])}")
 
 
 def _placed(progress: PlanProgress | None) -> Callable[[Attempt], Program]:
     return lambda a: placed(a.graph, a.target, a.digest, a.choice, a.wish, progress)
 
 
-def prepared(model: Model, name: str | None, io: str, keep_dead_channels: bool, **options: Any) -> tuple[Graph, str, DeadChannels | None]:
-    """The Graph to lower, under the name of its library, the digest of the model, and what was left out as dead."""
-    graph = integerize(quantized_graph(model, **options), io)
-    digest, dead = digest_of(graph), None
+def prepared(
+    model: Model, name: str | None, io: str, keep_dead_channels: bool, weights: str = "int8", nhwc: tuple[bool, bool] = (False, False), **options: Any
+) -> tuple[Graph, str, DeadChannels | None, Narrowed | None]:
+    """The Graph to lower, under the name of its library, the digest of the model, what was left out as dead, and what got weights of four bits."""
+    graph = integerize(quantized_graph(model, **options), io, nhwc)
+    digest, dead, narrowed = digest_of(graph), None, None
     if not keep_dead_channels:
         graph, dead = eliminate_dead_channels(graph)
+    if weights == "int4":
+        graph, narrowed = narrow_weights(graph, options.get("calibration"))
+        digest = digest_of(graph)
     graph.name = c_identifier(name or graph.name)
-    return graph, digest, dead
+    return graph, digest, dead, narrowed
 
 
 def placed(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish, progress: PlanProgress | None = None) -> Program:
-    """The placed Program of a Graph under its own name. If what its kernels need beside the tensors is too much for wish.ram, those that need less."""
+    """The placed Program of a Graph under its own name. If what its kernels need beside the tensors is too much for wish.ram, those that need less.
+    Bytes that could stay where they are are moved where that makes the arena smaller and is what was asked for."""
     if wish.stream and wish.stepwise:
         raise UsageError("--stepwise: a run whose input is streamed is cut by its rows already; leave one of --stream-input and --stepwise out")
     if wish.stream and len(graph.inputs) != 1:
         raise UsageError(f"--stream-input: the model has {len(graph.inputs)} inputs; one is offered")
     try:
-        return (_lean if wish.least else _lowered)(graph, target, digest, choice, wish, progress)
+        found = (_lean if wish.least else _lowered)(graph, target, digest, choice, wish, progress)
+        if not wish.least or found.arena_nbytes == found.lower_bound or not any(buffer.pieces for buffer in found.buffers.values()):
+            return found
+        moved = _lean(graph, target, digest, choice, replace(wish, views=False), progress)
+        return moved if moved.arena_nbytes < found.arena_nbytes else found
     except UsageError:
         if wish.ram is None:
             raise
+        if wish.views:
+            return placed(graph, target, digest, choice, replace(wish, views=False), progress)
         portable = place(lower(graph, target, graph.name, digest, replace(choice, optimize="size", flash=None, require_fast=False)), replace(wish, least=True))
         return place(lower(graph, target, graph.name, digest, replace(choice, room=spare(portable, wish.ram))), wish, progress)
 
@@ -237,22 +267,13 @@ def _lean(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish,
     their scratch costs nothing."""
     fast = _lowered(graph, target, digest, choice, wish, progress)
     lean = lower(graph, target, graph.name, digest, replace(choice, least_scratch=True))
-    if not _may_save(fast, lean):
+    if not may_save(fast, lean):
         return fast
     lean = place(lean, wish, progress)
     if lean.arena_nbytes >= fast.arena_nbytes:
         return fast
     mixed = _lowered(graph, target, digest, replace(choice, room=spare(lean, lean.arena_nbytes)), wish, progress)
     return mixed if mixed.arena_nbytes <= lean.arena_nbytes else lean
-
-
-def _may_save(fast: Program, lean: Program) -> bool:
-    """Whether the scratch that `lean` does without is what makes the arena of `fast` as large as it is."""
-    if len(fast.calls) != len(lean.calls):
-        return True
-    saved = [one.scratch_nbytes - other.scratch_nbytes for one, other in zip(fast.calls, lean.calls, strict=True)]
-    without = [nbytes - (saved[step.call] if step.call >= 0 else 0) for step, nbytes in zip(fast.steps, used(fast), strict=True)]
-    return any(saved) and max(without) < fast.lower_bound
 
 
 def tune(

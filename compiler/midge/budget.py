@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from midge.codegen.c import emit
 from midge.costs import Costs, load_code_sizes, load_costs
@@ -18,14 +19,14 @@ from midge.ir import Graph
 from midge.lower import UNMEASURED, Choice
 from midge.passes.dead_channels import eliminate_dead_channels
 from midge.program import Program
+from midge.ptq.narrow import narrow_weights
+from midge.report.narrow import distance
+from midge.report.needs import SHOWN, half_the_rows, heaviest, peak, short
 from midge.run.size import OPT, flash_of
 from midge.schedule import Wish
-from midge.schedule.timeline import timeline
 from midge.targets import Target, get_target
 
 BOTH = "--stream-input and --optimize size"
-LONGEST = 40  # characters of a name
-SHOWN = 3  # tensors or layers that are named, largest first
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,16 @@ class Attempt:
     wish: Wish
     kept: bool = False
     cycles: int | None = None
+    calibration: Any = None  # samples of the user's, for what rounds weights
 
 
 @dataclass(frozen=True)
 class Way:
-    """Options to add or to leave out, and what they do to an attempt."""
+    """Options to add or to leave out, what they do to an attempt, and what else there is to say."""
 
     name: str
     change: Callable[[Attempt], Attempt]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Tried:
     name: str
     value: int
     compiled: bool = True
+    note: str = ""
 
 
 Compile = Callable[[Attempt], Program]
@@ -127,7 +131,7 @@ def _flash_ways(text: str, attempt: Attempt, compile: Compile) -> str:
     ways = [Way("--optimize size", _size)] if attempt.choice.optimize != "size" else []
     ways += [Way("--schedule layers, which needs no tables of rows", lambda a: replace(a, wish=replace(a.wish, by_rows=False)))] if attempt.wish.by_rows else []
     ways += [Way("no --stepwise", _not_stepwise)] if attempt.wish.stepwise else []
-    tried = _try([*ways, *_common(attempt)], base, compile, _flash)
+    tried = _try([*ways, *_int4(attempt), *_common(attempt)], base, compile, _flash)
     for name, change in (("the C compiled with -Os", base), ("--optimize size, the C compiled with -Os", _size(base))):
         nbytes = flash_of(emit(compile(change)), attempt.target, "-Os")
         tried += [Tried(name, nbytes)] if nbytes is not None else []
@@ -147,8 +151,25 @@ def _cycle_ways(text: str, attempt: Attempt, compile: Compile, program: Program)
     halved = sum(count // 2 if _has_rows(program, layer) else count for layer, count in before.layers.items())
     tried.append(Tried(_half(program), round(halved * before.factor.middle), False))
     largest = sorted(before.layers.items(), key=lambda item: -item[1])[:SHOWN]
-    names = ", ".join(f"layer {i} '{_short(program.layers[i].name)}' ({count / max(1, before.instructions):.0%})" for i, count in largest)
+    names = ", ".join(f"layer {i} '{short(program.layers[i].name)}' ({count / max(1, before.instructions):.0%})" for i, count in largest)
     return "\n".join([text, f"most of them in {names}", *_ranked(tried, before.middle, budget, "estimated cycles")])
+
+
+def _int4(attempt: Attempt) -> list[Way]:
+    """Weights of four bits, if a layer would have them, and what they do to the outputs."""
+    if attempt.choice.narrow:
+        return []
+    graph, narrowed = narrow_weights(attempt.graph, attempt.calibration)
+    graph.name = attempt.graph.name
+    if not narrowed.layers:
+        return []
+    note = f"outputs change: {distance(narrowed, graph)}"
+
+    def change(a: Attempt) -> Attempt:
+        return replace(a, graph=graph, choice=replace(a.choice, narrow=True, saved=0))
+
+    ways = [Way("--weights int4", change, note)]
+    return [*ways, Way("--weights int4 and --optimize size", lambda a: _size(change(a)), note)] if attempt.choice.optimize != "size" else ways
 
 
 def _common(attempt: Attempt) -> list[Way]:
@@ -195,7 +216,7 @@ def _try(ways: list[Way], base: Attempt, compile: Compile, measure: Measure) -> 
     for way in ways:
         changed = way.change(base)
         try:
-            found.append(Tried(way.name, measure(changed, compile(changed))))
+            found.append(Tried(way.name, measure(changed, compile(changed)), True, way.note))
         except MidgeError:
             continue
     return found
@@ -225,69 +246,15 @@ def _ranked(tried: list[Tried], before: int, budget: int, unit: str) -> list[str
     for number, way in enumerate(useful, 1):
         fits = "fits" if way.value <= budget else f"{way.value - budget:,} too many"
         about, note = ("", "") if way.compiled else ("about ", "; an estimate, not compiled")
+        note += f"; {way.note}" if way.note else ""
         lines.append(f"  {number}. {way.name}: {about}{way.value:,}, saves {about}{before - way.value:,}; {fits}{note}")
     if not useful:
         lines = [f"no way out is known from {before:,} {unit}"]
     return [*lines, *([f"  tried, saves nothing: {'; '.join(useless)}"] if useless else [])]
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 3]}..."
-
-
-def _alive(program: Program, step: int) -> dict[tuple[str, bool], int]:
-    """(name, whether it is a tensor) -> bytes alive at a step."""
-    found: dict[tuple[str, bool], int] = {}
-    for each in timeline(program):
-        if each.first <= step <= each.last and not each.memory:
-            key = (each.name, each.row >= 0)
-            found[key] = found.get(key, 0) + each.nbytes
-    return found
-
-
-def peak(program: Program) -> str:
-    """The step at which the most bytes are alive, and the tensors they belong to."""
-    number = max(program.peak_step, 0)
-    step = program.steps[number]
-    call = program.calls[step.call] if step.call >= 0 else None
-    where = f"row {step.first} of layer {call.layer} '{_short(call.name)}'" if call else f"the arrival of row {step.first} of the input"
-    alive = sorted(_alive(program, number).items(), key=lambda item: -item[1])[:SHOWN]
-    parts = [f"tensor '{_short(name)}' {nbytes:,}" if tensor else f"scratch of '{_short(name)}' {nbytes:,}" for (name, tensor), nbytes in alive]
-    return f"the peak is at step {number} of {len(program.steps)}, {where}; most bytes there: {', '.join(parts)}"
-
-
-def heaviest(program: Program) -> str:
-    """The layers with the most bytes of constants."""
-    owners: dict[str, int] = {}
-    for call in program.calls:
-        for symbol in call.constants.values():
-            if symbol in program.constants:
-                owners.setdefault(symbol, call.layer)
-    sums: dict[int, int] = {}
-    for symbol, layer in owners.items():
-        sums[layer] = sums.get(layer, 0) + program.constants[symbol].data.nbytes
-    largest = sorted(sums.items(), key=lambda item: -item[1])[:SHOWN]
-    names = ", ".join(f"layer {layer} '{_short(program.layers[layer].name)}' {nbytes:,}" for layer, nbytes in largest)
-    return f"{program.weight_nbytes:,} bytes are constants; most of them in {names}"
-
-
-def half_the_rows(program: Program) -> int:
-    """About the arena with half as many rows of input: at each step, tensors of which more than half is held are cut to half, others are as they are."""
-    rows: dict[tuple[int, str], int] = {}
-    for each in (part for part in timeline(program) if not part.memory):
-        for step in range(max(each.first, 0), min(each.last, len(program.steps) - 1) + 1):
-            key = (step, each.name if each.row >= 0 else "")
-            rows[key] = rows.get(key, 0) + each.nbytes
-    sums: dict[int, int] = {}
-    inputs = {port.buffer for port in program.inputs}
-    for (step, name), nbytes in rows.items():
-        buffer = program.buffers.get(name)
-        sums[step] = sums.get(step, 0) + (min(nbytes, buffer.nbytes // 2) if buffer is not None and (buffer.rows > 1 or name in inputs) else nbytes)
-    return max(sums.values(), default=0)
-
-
 def _half(program: Program) -> str:
-    names = ", ".join(f"'{_short(port.name)}'" for port in program.inputs)
+    names = ", ".join(f"'{short(port.name)}'" for port in program.inputs)
     return f"a smaller input window: a model of half the rows of {names}"
 
 

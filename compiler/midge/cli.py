@@ -129,6 +129,7 @@ def compile(
     """
     from midge import api
     from midge.codegen.write import foreign_files
+    from midge.report.narrow import distance
     from midge.report.tables import make_console, print_report
     from midge.report.usage import build_command, call_lines
 
@@ -140,10 +141,14 @@ def compile(
     if with_report:
         library.write(output, packages, more | report_of(library, Path(output), model, None, only_given(options))[1])
     report, build, calling = library.report(), build_command(output, get_target(target)), call_lines(library.program)
+    narrow = library.narrowed and distance(library.narrowed, library.graph)
     if as_json:
-        print_json({"output": output, "header": f"src/{report.name}.h", "build": build, "call": list(calling), "packages": list(packages), **report.as_dict()})
+        facts = report.as_dict() | ({"int4": {"layers": list(library.narrowed.layers), **asdict(narrow)}} if library.narrowed and narrow else {})
+        print_json({"output": output, "header": f"src/{report.name}.h", "build": build, "call": list(calling), "packages": list(packages), **facts})
         return
     print_report(make_console(), report)
+    if library.narrowed:
+        click.echo(f"weights of four bits in {len(library.narrowed.layers)} layers; outputs beside those of eight: {narrow}")
     notes = ("", "packages:", "", *package_lines(packages, output)) if packages else ()
     notes += ("", "to test it on any target:", "", f"    make -C {output}/test check") if more else ()
     for text in ("", f"written to {output}; to call it:", "", *(f"    {line}" for line in calling), "", "to build it:", "", f"    {build}", *notes):

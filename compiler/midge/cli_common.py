@@ -81,7 +81,15 @@ COMPILE = (
     click.option("--schedule", type=click.Choice(["rows", "layers"]), help="Compute rows of several layers in turn (rows, the default), or layer by layer."),
     click.option("--memory", metavar="dtcm:64K@fast,sram:256K", help="The memories there are: what is touched most often goes to the fast ones."),
     click.option("--stream-input", is_flag=True, default=None, help="Take the input row by row through NAME_push_rows; it is never in RAM as a whole."),
+    click.option(
+        "--stream-output", is_flag=True, default=None, help="Hand output rows to a function of the caller's as they come; they are never in RAM as a whole."
+    ),
     click.option("--stepwise", is_flag=True, default=None, help="Let a run be done in parts, by NAME_step(arena, budget), for loops with other work."),
+    click.option(
+        "--weights", type=click.Choice(["int8", "int4"]), help="Store large layers' weights in 8 bits (int8, the default) or 4 (int4); outputs change."
+    ),
+    click.option("--input-layout", type=click.Choice(["model", "nhwc"]), help="Take inputs as the model has them, or NHWC where it has NCHW (PyTorch)."),
+    click.option("--output-layout", type=click.Choice(["model", "nhwc"]), help="Give outputs as the model has them, or NHWC where it has NCHW."),
     click.option("--costs", metavar="CSV", help="Measured costs of kernels, made by `midge tune`, to choose by."),
     click.option("--require-fast", is_flag=True, default=None, help="Fail if a layer is left to a portable kernel on a core that has better."),
     click.option("--keep-dead-channels", is_flag=True, default=None, help="Compute channels, too, that no output can depend on."),

@@ -85,7 +85,10 @@ def _print(image: Any, output: str) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     make_console().print(table)
-    calls = [f"{p.name}_{'begin' if streams(p) else 'run'}({name}_{p.name}_arena(arena));" for p in image.linked.programs]
+    calls = [
+        f"{p.name}_{'begin' if streams(p) else 'run'}({name}_{p.name}_arena(arena){', take, context' if p.hands_out and not streams(p) else ''});"
+        for p in image.linked.programs
+    ]
     lines = [f'/* #include "{name}.h"; int8_t arena[{name.upper()}_ARENA_BYTES], aligned to {name.upper()}_ARENA_ALIGN bytes */', *calls]
     build = build_command(output, get_target(report.target))
     for text in (f"written to {output}; to call it:", "", *(f"    {line}" for line in lines), "", "to build it:", "", f"    {build}"):

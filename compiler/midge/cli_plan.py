@@ -20,6 +20,7 @@ WIDTH = 100  # columns of the picture where the output is no terminal
 @click.option("--numerics", type=click.Choice(["onnx", "tflite"]), help="Round as ONNX Runtime (onnx, the default) or as TFLite Micro (tflite).")
 @click.option("--optimize", type=click.Choice(["size", "balanced", "speed"]), help="Which kernels to plan with; balanced by default.")
 @click.option("--stream-input", is_flag=True, default=None, help="Plan for an input that comes row by row.")
+@click.option("--stream-output", is_flag=True, default=None, help="Plan for outputs that are handed out row by row.")
 @click.option("--keep-dead-channels", is_flag=True, default=None, help="Compute channels, too, that no output can depend on.")
 @click.option("--no-measure", "measure", is_flag=True, default=True, flag_value=False, help="Do not count instructions under QEMU.")
 @click.option("--svg", metavar="FILE.svg", help="Write the arena over time of the schedule of least RAM as a picture.")

@@ -53,6 +53,7 @@ def front(
     name: str | None = None,
     optimize: str = "balanced",
     stream_input: bool = False,
+    stream_output: bool = False,
     keep_dead_channels: bool = False,
     costs: str | Path | None = None,
     measure: bool = True,
@@ -63,14 +64,14 @@ def front(
 
     measure: count instructions under QEMU, where compiler and emulator are installed. Other options are those of midge.compile.
     """
-    graph, digest, dead = prepared(model, name, "quantized", keep_dead_channels, **options)
+    graph, digest, dead, _ = prepared(model, name, "quantized", keep_dead_channels, **options)
     machine = get_target(target)
     choice = Choice("balanced" if optimize == "ram" else optimize, load_costs(target, None if costs is None else Path(costs)), saved=dead.saved if dead else 0)
 
     def at(wish: Wish) -> Program:
         return placed(graph, machine, digest, replace(choice, whole=not wish.by_rows), wish)
 
-    base = Wish(stream=stream_input)
+    base = Wish(stream=stream_input, hand_out=stream_output)
     found = {"layer by layer": at(replace(base, by_rows=False)), "rows that cost no time": at(base), "least RAM": at(replace(base, least=True))}
     low, high = found["least RAM"].arena_nbytes, found["rows that cost no time"].arena_nbytes
     for budget in sorted({low + (high - low) * i // (BETWEEN + 1) for i in range(1, BETWEEN + 1)}) if high - low > BETWEEN * 16 else []:

@@ -202,7 +202,7 @@ class Node:
 @dataclass
 class Graph:
     """Nodes in execution order, values by name. `output_names` are the model's names of `outputs`; `model_types` keeps the types of inputs and
-    outputs, by those names, as the model declared them."""
+    outputs, by those names, as the model declared them; `nhwc` names those of them that are NHWC where the model has NCHW."""
 
     name: str
     inputs: list[str] = field(default_factory=list)
@@ -212,6 +212,7 @@ class Graph:
     values: dict[str, Value] = field(default_factory=dict)
     numerics: str = "onnx"
     model_types: dict[str, TensorType] = field(default_factory=dict)
+    nhwc: list[str] = field(default_factory=list)
 
     def type(self, name: str) -> TensorType:
         return self.values[name].type

@@ -32,7 +32,8 @@ class Choice:
     saved: int = 0
     least_scratch: bool = False  # of kernels of the target's own, the one that needs the least scratch if it takes at most 1.3 times as long
     whole: bool = False  # layers will run one after the other, so kernels may take whole tensors
-    room: dict[int, int] | None = None  # layer -> bytes of scratch that a kernel may use there; None for any
+    room: dict[str, int] | None = None  # value -> bytes of scratch that a kernel may use for it; None for any
+    narrow: bool = False  # weights of four bits are stored at two a byte
 
 
 def lower(graph: Graph, target: Target, name: str, digest: str, choice: Choice | None = None) -> Program:
@@ -57,11 +58,12 @@ def lower(graph: Graph, target: Target, name: str, digest: str, choice: Choice |
 def _lower(graph: Graph, target: Target, name: str, digest: str, choice: Choice, decided: dict[int, str]) -> Lowering:
     program = Program(name, graph.numerics, target.name, digest, choice.optimize)
     ctx = Lowering(graph, program, target.features, choice.optimize, choice.costs, choice.prefer, decided, choice.room, choice.least_scratch, choice.whole)
+    ctx.narrow = choice.narrow
     for value in graph.inputs:
         ctx.buffer(value)
     refused: list[str] = []
     for node, types, out in graph.walk():
-        first = len(program.calls)
+        first, ctx.value = len(program.calls), node.outputs[0]
         try:
             node.op.lower(ctx, node)  # type: ignore[attr-defined]
         except Unsupported as error:
@@ -72,20 +74,23 @@ def _lower(graph: Graph, target: Target, name: str, digest: str, choice: Choice,
     if refused:
         raise Unsupported("\n".join(refused))
     ctx.finish_pad_rows()
+    ctx.share_routines()
     program.inputs = [_port(ctx, graph, value, value) for value in graph.inputs]
     program.outputs = [_port(ctx, graph, value, public) for value, public in zip(graph.outputs, output_names(graph), strict=True)]
     _outputs_are_distinct(program)
+    ctx.values = [layer.value for layer in program.layers]
     return ctx
 
 
-def offers(graph: Graph, target: Target) -> dict[int, tuple[tuple[str, ...], Shape]]:
-    """For each layer with a choice of kernels: the names of the variants that serve it, and its shape in the table of costs."""
-    found: dict[int, tuple[tuple[str, ...], Shape]] = {}
+def offers(graph: Graph, target: Target, narrow: bool = False) -> dict[str, tuple[tuple[str, ...], Shape]]:
+    """For each value of a layer with a choice of kernels: the names of the variants that serve it, and its shape in the table of costs."""
+    found: dict[str, tuple[tuple[str, ...], Shape]] = {}
     for prefer in ("", "rows that are not planar"):
-        ctx = _lower(graph, target, "offers", "", Choice("speed", prefer=prefer), {})
+        ctx = _lower(graph, target, "offers", "", Choice("speed", prefer=prefer, narrow=narrow), {})
         for layer, offered in ctx.options.items():
-            known = found[layer][0] if layer in found else ()
-            found[layer] = (tuple(dict.fromkeys((*known, *(variant.name for variant in offered.accepted)))), offered.shape)
+            value = ctx.values[layer]
+            known = found[value][0] if value in found else ()
+            found[value] = (tuple(dict.fromkeys((*known, *(variant.name for variant in offered.accepted)))), offered.shape)
     return found
 
 
@@ -96,7 +101,7 @@ def _stored(variant: Variant, geometry: Any) -> int:
 
 def within(ctx: Lowering, flash: int | None, stored: int | None, code: dict[str, int]) -> dict[int, str]:
     """The variant of each layer at the fewest instructions, with code and constants within `flash` bytes and the layers' constants within
-    `stored`. Code of kernels that were not measured counts as UNMEASURED bytes, a routine as four bytes a line. Where the table lacks an estimate for a
+    `stored`. Code of kernels that were not measured counts as UNMEASURED bytes, a routine as four bytes an instruction. Where the table lacks an estimate for a
     variant of a layer, its variants rank by their order."""
     program, layers, sizes, own = ctx.program, dict[int, list[Candidate]](), dict[str, int](), 0
     for layer, offered in ctx.options.items():
@@ -105,11 +110,11 @@ def within(ctx: Lowering, flash: int | None, stored: int | None, code: dict[str,
         counts = [estimate.instructions for estimate in found if estimate is not None]
         counts = counts if len(counts) == len(found) else list(range(len(found)))
         for variant, count in zip(offered.accepted, counts, strict=True):
-            routines = {r.symbol: 4 * len(r.lines) for r in variant.pack(offered.geometry).values() if isinstance(r, Routine)}
+            routines = [data for data in variant.pack(offered.geometry).values() if isinstance(data, Routine)]
             symbols = {symbol: code.get(symbol, UNMEASURED) for symbol in variant.kernel.symbols(program.numerics)}
-            sizes |= routines | symbols
+            sizes |= symbols | {routine.symbol: 4 * sum(not line.endswith(":") for line in routine.lines) for routine in routines}
             nbytes = _stored(variant, offered.geometry)
-            layers[layer].append(Candidate(variant.name, count, nbytes, frozenset(routines | symbols)))
+            layers[layer].append(Candidate(variant.name, count, nbytes, frozenset(symbols), tuple((r.symbol, *r.others) for r in routines)))
             own += nbytes if variant is offered.taken else 0
     chosen = {symbol for found in layers.values() for c in found for symbol in c.units}
     others = {symbol for call in program.calls for symbol in call.kernel.symbols(program.numerics)} - chosen
@@ -135,7 +140,7 @@ def output_names(graph: Graph) -> list[str]:
 
 def _port(ctx: Lowering, graph: Graph, value: str, public: str) -> Port:
     kind = graph.type(value)
-    return Port(public, ctx.buffer(value).name, kind, graph.model_types.get(public, kind))
+    return Port(public, ctx.buffer(value).name, kind, graph.model_types.get(public, kind), public in graph.nhwc)
 
 
 def _outputs_are_distinct(program: Program) -> None:

@@ -15,10 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-import numpy as np
-
+from midge.buffers import Buffer as Buffer
+from midge.buffers import Piece as Piece
+from midge.buffers import planar_order as planar_order
 from midge.errors import IRError
 from midge.ir import Array, DType, TensorType
+
+ARRIVAL, HAND_OUT = -1, -2  # instead of a call in a Step
 
 
 class Contract(Enum):
@@ -73,55 +76,6 @@ class Window:
         return self.rows_out is not None and any(row < 0 for y in range(self.rows_out) for row in self.rows(y))
 
 
-@dataclass
-class Buffer:
-    """One tensor in the arena: `rows` rows of `row_nbytes`, HWC, or `planar`: see planar_order. The scheduler says where each row lies, and in which
-    steps the tensor is alive (-1 is before the run). A row that is never written or read has offset -1."""
-
-    name: str
-    type: TensorType
-    rows: int
-    row_nbytes: int
-    align: int = 4
-    offsets: tuple[int, ...] = ()
-    live: tuple[int, int] = (0, 0)
-    planar: bool = False
-    memory: str = ""  # '' is the arena
-
-    @property
-    def nbytes(self) -> int:
-        return self.rows * self.row_nbytes
-
-    @property
-    def offset(self) -> int:
-        """Of row 0, -1 before it is placed."""
-        return self.offsets[0] if self.offsets else -1
-
-    @property
-    def contiguous(self) -> bool:
-        """Whether rows lie one after the other."""
-        return all(offset == self.offset + row * self.row_nbytes for row, offset in enumerate(self.offsets))
-
-    def put(self, offset: int) -> None:
-        """Place all rows one after the other from `offset` on."""
-        self.offsets = tuple(offset + row * self.row_nbytes for row in range(self.rows))
-
-    def hwc(self, data: Array) -> Array:
-        """The bytes of the buffer as HWC."""
-        if not self.planar:
-            return data
-        _, width, channels = self.type.hwc
-        return np.ascontiguousarray(data.reshape(self.rows, -1)[:, planar_order(width, channels)]).reshape(-1)
-
-
-def planar_order(width: int, channels: int) -> Array:
-    """Where in a planar row the bytes of an HWC row are. A planar row holds channel by channel the pixels of each, in fours in the order 0, 2, 1, 3, the
-    last one to three as they are."""
-    x = np.arange(width)
-    place = np.where(x < width // 4 * 4, (x & ~3) | (x & 1) << 1 | (x >> 1 & 1), x)
-    return np.asarray((np.arange(channels)[None] * width + place[:, None]).reshape(-1))
-
-
 @dataclass(frozen=True)
 class Memory:
     """A memory beside the arena, as an array of the library: its size, the bytes of it in use, whether it is fast and may take constants."""
@@ -146,7 +100,8 @@ class Constant:
 class Routine:
     """A generated inner loop: assembly for one shape, and the portable function of kernels/ that does the same on the same packed stream.
 
-    Its address is a member of a constants struct. `lines` are the body of a naked function; `stack_nbytes` is what it pushes.
+    Its address is a member of a constants struct. `lines` are the body of a naked function; `stack_nbytes` is what it pushes. `others` are routines that do
+    the same as fast for the call that has it, best first: if one is in the Program anyway, it is called instead.
     """
 
     symbol: str
@@ -155,6 +110,7 @@ class Routine:
     lines: tuple[str, ...]
     stack_nbytes: int
     feature: str = "dsp"  # what the assembly needs of the target
+    others: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -190,17 +146,25 @@ class Call:
     splits: tuple[str, ...] = ()  # params that count what is in a row: a call that takes whole tensors as one row may be split into rows by them
     split_rows: int = 1  # into how many
     refused: tuple[str, ...] = ()  # better kernels and why each was not taken
+    copies: str = ""  # why a call that only moves bytes is needed, if it could have been a view
+    units: tuple[int, ...] = ()  # of a kernel that computes a few rows at once, and more such units in less time each: scratch for one, two... up to `block`
 
 
 @dataclass(frozen=True)
 class Step:
-    """`count` rows of a call from row `first` on, of its output or, for REDUCE, of its input; call -1 is the arrival of input rows. Scratch of the
-    call lies at `scratch` meanwhile; that of a REDUCE call stays there from its first step to its last."""
+    """`count` rows of a call from row `first` on, of its output or, for REDUCE, of its input. Call ARRIVAL is the arrival of input rows, HAND_OUT - n
+    the moment when the caller is given rows of output n. Scratch of the call lies at `scratch` meanwhile; that of a REDUCE call stays there from its
+    first step to its last."""
 
     call: int
     first: int
     count: int
     scratch: int = -1
+
+    @property
+    def output(self) -> int:
+        """Which output is handed out, -1 where none is."""
+        return HAND_OUT - self.call if self.call <= HAND_OUT else -1
 
 
 @dataclass(frozen=True)
@@ -225,6 +189,7 @@ class Port:
     buffer: str
     type: TensorType
     model_type: TensorType
+    nhwc: bool = False  # where the model has NCHW
 
 
 @dataclass
@@ -261,10 +226,29 @@ class Program:
             raise IRError(f"no buffer named {name!r}")
         return self.buffers[name]
 
+    def settle_views(self) -> None:
+        """Where the rows of views lie, from the places of what they show."""
+        for view in self.buffers.values():
+            if view.pieces:
+                first = [next(view.owners(row * view.row_nbytes, 1)) for row in range(view.rows)]
+                shown = [(self.buffers[piece.buffer], *divmod(piece.start, self.buffers[piece.buffer].row_nbytes)) for piece in first]
+                view.offsets = tuple(buffer.offsets[row] + at for buffer, row, at in shown)
+                view.memory = shown[0][0].memory
+
     @property
     def prefix(self) -> str:
         """Of the C names of kernels and constants; what is the Program's alone starts with its name."""
         return self.shared or self.name
+
+    @property
+    def streams(self) -> bool:
+        """Whether rows of input 0 are pushed into a run."""
+        return any(step.call == ARRIVAL for step in self.steps)
+
+    @property
+    def hands_out(self) -> bool:
+        """Whether rows of the outputs are handed out in a run, and never all there."""
+        return any(step.call <= HAND_OUT for step in self.steps)
 
     @property
     def macs(self) -> int:

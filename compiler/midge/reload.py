@@ -16,7 +16,7 @@ from midge.lower import Choice
 from midge.schedule import Wish, parse_memories
 from midge.targets import get_target
 
-_WISH = ("least", "ram", "stream", "stepwise", "by_rows")
+_WISH = ("least", "ram", "stream", "stepwise", "by_rows", "hand_out")
 
 
 def reload(directory: Path, costs: Path | None = None) -> Library:
@@ -45,5 +45,10 @@ def reload(directory: Path, costs: Path | None = None) -> Library:
 
 def _choice(optimize: str, request: dict[str, Any], table: Any) -> Choice:
     return Choice(
-        "balanced" if optimize == "ram" else optimize, table, request.get("flash"), saved=int(request.get("saved") or 0), whole=not request.get("by_rows", True)
+        "balanced" if optimize == "ram" else optimize,
+        table,
+        request.get("flash"),
+        saved=int(request.get("saved") or 0),
+        whole=not request.get("by_rows", True),
+        narrow=request.get("weights") == "int4",
     )

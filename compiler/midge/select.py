@@ -3,11 +3,13 @@
 
     minimize   sum of instructions[layer, variant] * x[layer, variant]
     such that  sum over variants of x[layer, variant] = 1 for each layer
-               y[unit] >= x[layer, variant] for each unit of code (a kernel, a routine) that the variant needs
+               y[unit] >= x[layer, variant] for each kernel that the variant needs
+               y[routine] + sum over its others of y[other] >= x[layer, variant] for each routine of the variant
+               y[routine] <= sum of x[layer, variant] over the variants whose own routine it is
                fixed + sum of nbytes[layer, variant] * x + sum of nbytes[unit] * y <= flash
                sum of nbytes[layer, variant] * x <= stored
 
-A unit of code is paid once, however many layers share it. Solved to proven optimality by CP-SAT, in integers.
+A unit of code, a kernel or a routine, is paid once, however many layers share it. Solved to proven optimality by CP-SAT, in integers.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ from midge.errors import IRError, Unsupported
 
 @dataclass(frozen=True)
 class Candidate:
-    """One variant for one layer: instructions, bytes of constants, and the units of code it needs."""
+    """One variant for one layer: instructions, bytes of constants, and the units of code it needs; of each of its routines the own one, and others that
+    stand in for it if some layer has one of them, as midge.program.Routine tells."""
 
     name: str
     instructions: int
     nbytes: int
     units: frozenset[str]
+    routines: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,9 @@ class Selection:
 def evaluate(layers: dict[int, list[Candidate]], code: dict[str, int], fixed: int, names: dict[int, str]) -> Selection:
     """Instructions and bytes of a choice."""
     taken = [next(c for c in layers[layer] if c.name == name) for layer, name in names.items()]
-    units: set[str] = set().union(*(c.units for c in taken)) if taken else set()
+    own = {routine[0] for c in taken for routine in c.routines}
+    shared = {next((other for other in routine[1:] if other in own), routine[0]) for c in taken for routine in c.routines}
+    units: set[str] = shared.union(*(c.units for c in taken))
     return Selection(names, sum(c.instructions for c in taken), fixed + sum(c.nbytes for c in taken) + sum(code[unit] for unit in units))
 
 
@@ -70,7 +76,8 @@ def _solve(
     from ortools.sat.python import cp_model
 
     model = cp_model.CpModel()
-    units = sorted(set().union(*(c.units for found in layers.values() for c in found)))
+    offered = [c for found in layers.values() for c in found]
+    units = sorted({unit for c in offered for unit in (*c.units, *(routine[0] for routine in c.routines))})
     used = {unit: model.new_bool_var(unit) for unit in units}
     taken = {(layer, c.name): model.new_bool_var(f"{layer} {c.name}") for layer, found in sorted(layers.items()) for c in found}
     for layer, found in sorted(layers.items()):
@@ -78,6 +85,11 @@ def _solve(
         for c in found:
             for unit in sorted(c.units):
                 model.add_implication(taken[layer, c.name], used[unit])
+            for routine in c.routines:
+                model.add_bool_or(used[unit] for unit in routine if unit in used).only_enforce_if(taken[layer, c.name])
+    for own in sorted({routine[0] for c in offered for routine in c.routines}):
+        owners = [taken[layer, c.name] for layer, found in sorted(layers.items()) for c in found if own in [routine[0] for routine in c.routines]]
+        model.add_bool_or(owners).only_enforce_if(used[own])
     all_of = [(c, taken[layer, c.name]) for layer, found in sorted(layers.items()) for c in found]
     constants = sum(c.nbytes * variable for c, variable in all_of)
     code_nbytes = sum(code[unit] * used[unit] for unit in units)

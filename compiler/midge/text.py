@@ -44,6 +44,7 @@ def print_graph(graph: Graph, *, data: bool = True) -> str:
     public = graph.output_names or graph.outputs
     lines += [f"output({name!r}, {shown!r})" for name, shown in zip(graph.outputs, public, strict=True)]
     lines += [f"declared({name!r}, {_type(kind)})" for name, kind in graph.model_types.items()]
+    lines += [f"nhwc({name!r})" for name in graph.nhwc]
     return "\n".join(lines) + "\n"
 
 
@@ -140,6 +141,10 @@ def _read_declared(graph: Graph, args: list[ast.expr]) -> None:
     graph.model_types[name] = kind
 
 
+def _read_nhwc(graph: Graph, args: list[ast.expr]) -> None:
+    graph.nhwc.append(str(ast.literal_eval(args[0])))
+
+
 def _read_output(graph: Graph, args: list[ast.expr]) -> None:
     name, public = (ast.literal_eval(arg) for arg in args)
     graph.outputs.append(name)
@@ -185,4 +190,5 @@ _READERS: dict[str, Callable[[Graph, list[ast.expr]], None]] = {
     "node": _read_node,
     "output": _read_output,
     "declared": _read_declared,
+    "nhwc": _read_nhwc,
 }

@@ -6,13 +6,14 @@ from __future__ import annotations
 import re
 
 from midge.codegen.calls import offset_type, pads, place
-from midge.codegen.header import internal_header, public_header, streams
+from midge.codegen.header import internal_header, public_header
 from midge.codegen.kernels import LICENCE, emit_kernels, file_name
 from midge.codegen.layers import PLACED_ROW_HELPER, ROW_HELPER, Stage, places_source, stage_source, stages, stepped_calls
 from midge.codegen.manifest import manifest_text
 from midge.codegen.names import check_identifier, comment, plain_text
 from midge.codegen.routines import routine_files
 from midge.codegen.steps import run_source
+from midge.codegen.uses import uses_of
 from midge.codegen.weights import weights_source
 from midge.errors import IRError
 from midge.ir import DType
@@ -26,7 +27,7 @@ def emit(program: Program) -> dict[str, str]:
     """
     check_program(program)
     name, steps = program.name, stages(program)
-    kernels = emit_kernels([call.kernel for call in program.calls], program.numerics, name, program.routines.values())
+    kernels = emit_kernels([call.kernel for call in program.calls], program.numerics, name, program.routines.values(), uses_of(program))
     own = {
         f"{name}.h": public_header(program),
         f"{name}_internal.h": internal_header(program),
@@ -58,9 +59,8 @@ def check_program(program: Program) -> None:
         if port.type.nbytes > program.buffer(port.buffer).nbytes:
             raise IRError(f"port '{port.name}' has {port.type.nbytes} bytes, its buffer {program.buffer(port.buffer).nbytes}")
     for step in program.steps:
-        call = program.calls[step.call]
-        if step.call >= 0 and call.scratch_nbytes and step.scratch < 0:
-            raise IRError(f"call {step.call} ('{call.name}') has no place for its scratch")
+        if step.call >= 0 and program.calls[step.call].scratch_nbytes and step.scratch < 0:
+            raise IRError(f"call {step.call} ('{program.calls[step.call].name}') has no place for its scratch")
 
 
 def main_source(program: Program, steps: list[Stage]) -> str:
@@ -85,8 +85,8 @@ def main_source(program: Program, steps: list[Stage]) -> str:
     blocks += places_source(program)
     stepped = stepped_calls(program)
     blocks += [stage_source(program, step, stepped) for step in steps]
-    blocks += [_accessor(program, port, f"input_{i}", "") for i, port in enumerate(program.inputs) if not streams(program)]
-    blocks += [_accessor(program, port, f"output_{i}", "const ") for i, port in enumerate(program.outputs)]
+    blocks += [_accessor(program, port, f"input_{i}", "") for i, port in enumerate(program.inputs) if not program.streams]
+    blocks += [_accessor(program, port, f"output_{i}", "const ") for i, port in enumerate(program.outputs) if not program.hands_out]
     return "\n\n".join([*blocks, *run_source(program)]) + "\n"
 
 
@@ -110,17 +110,18 @@ def _head(program: Program) -> list[str]:
         f"Arena {program.arena_nbytes:,} bytes, weights {program.weight_nbytes:,} bytes, {program.macs:,} multiply-accumulates a run.",
         "",
     ]
-    if streams(program):
+    sink = ", take, context" if program.hands_out else ""
+    if program.streams:
         lines += [
             f"  int wanted = {name}_begin(arena);",
-            f"  while (wanted > 0) {{ wanted = {name}_push_rows(arena, row, 1); }}",
-            f"  int error = {name}_finish(arena);",
+            f"  while (wanted > 0) {{ wanted = {name}_push_rows(arena, row, 1{sink}); }}",
+            f"  int error = {name}_finish(arena{sink});",
         ]
     else:
         if program.inputs:
             lines.append(f"  memcpy({name}_input_0(arena), samples, {upper}_INPUT_0_BYTES);")
-        lines.append(f"  int error = {name}_run(arena);")
-    if program.outputs:
+        lines.append(f"  int error = {name}_run(arena{sink});")
+    if program.outputs and not program.hands_out:
         lines.append(f"  const {program.outputs[0].type.dtype.c} *result = {name}_output_0(arena);")
     return lines
 

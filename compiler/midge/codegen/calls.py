@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 
+from midge.codegen.blocks import block_rows, row_index, step_counts
 from midge.codegen.kernels import ARCHS, Field, Function, declare, rename, struct_fields
 from midge.codegen.names import wrapped_list
 from midge.codegen.weights import symbol
@@ -144,53 +145,69 @@ class CallWriter:
             gather = [f"taps[{i}] = {row};" for i, row in enumerate(rows)]
         else:
             gather = gather[1:]
-        start, end = ("first", "end") if self.stepped else ("0", str(call.rows))
         block = self.block()
+        until = f"y < begin + {block}" + ("" if self.whole else f" && y < {'end' if self.stepped else call.rows}")
         hook = self._hook(self._row_number("begin + (int32_t)row"), "out_rows[row]")
-        return [
-            *(["const int32_t end = first + count;"] if self.stepped else []),
-            f"for (int32_t begin = {start}; begin < {end}; begin += {block}) {{",
-            *(f"  {line}" for line in self._begin()),
-            f"  const {element} *in_rows[{block * taps}];",
-            f"  {self.main.out_element} *out_rows[{block}];",
-            "  unsigned rows = 0;",
-            f"  for (int32_t y = begin; y < begin + {block} && y < {end}; ++y, ++rows) {{",
-            f"    const {element} **taps = in_rows + rows * {taps}u;",
-            *(f"    {line}" for line in gather),
-            f"    out_rows[rows] = {self._output(True)};",
-            "  }",
-            f"  {self._invoke(self.main, 'in_rows')}",
-            *(["  for (unsigned row = 0; row < rows; ++row) {", f"    {hook[0]}", "  }"] if hook else []),
-            "}",
-        ]
+        return self._each_block(
+            [
+                f"const {element} *in_rows[{block * taps}];",
+                f"{self.main.out_element} *out_rows[{block}];",
+                "unsigned rows = 0;",
+                f"for (int32_t y = begin; {until}; ++y, ++rows) {{",
+                f"  const {element} **taps = in_rows + rows * {taps}u;",
+                *(f"  {line}" for line in gather),
+                f"  out_rows[rows] = {self._output(True)};",
+                "}",
+                self._invoke(self.main, "in_rows"),
+                *(["for (unsigned row = 0; row < rows; ++row) {", f"  {hook[0]}", "}"] if hook else []),
+            ]
+        )
+
+    def _each_block(self, lines: list[str]) -> list[str]:
+        """The statements for the block that starts at row `begin`, for all blocks."""
+        lines = [*self._begin(), *lines]
+        start, end = ("first", "end") if self.stepped else ("0", str(self.call.rows))
+        if self.counts == {self.block()}:
+            return [f"const int32_t begin = {start};", *lines]
+        head = ["const int32_t end = first + count;"] if self.stepped else []
+        return [*head, f"for (int32_t begin = {start}; begin < {end}; begin += {self.block()}) {{", *(f"  {line}" for line in lines), "}"]
 
     def _shared_block(self) -> list[str]:
         """Several output rows a call: pointers to the input rows of all of them, each once."""
         (operand,), block = self.call.inputs, self.block()
         taps, stride = operand.window.taps, operand.window.stride
-        start, end = ("first", "end") if self.stepped else ("0", str(self.call.rows))
+        rows, end = str(block) if self.whole else "rows", "end" if self.stepped else str(self.call.rows)
+        last = str((block - 1) * stride + taps) if self.whole else f"(rows - 1) * {stride} + {taps}"
         hook = self._hook(self._row_number("begin + row"), "out_rows[row]")
-        return [
-            *(["const int32_t end = first + count;"] if self.stepped else []),
-            f"for (int32_t begin = {start}; begin < {end}; begin += {block}) {{",
-            *(f"  {line}" for line in self._begin()),
-            f"  const {self.main.in_element} *in_rows[{(block - 1) * stride + taps}];",
-            f"  {self.main.out_element} *out_rows[{block}];",
-            f"  const int32_t rows = {end} - begin < {block} ? {end} - begin : {block};",
-            f"  for (int32_t y = begin, k = 0; k < (rows - 1) * {stride} + {taps}; ++k) {{",
-            f"    in_rows[k] = {self._row(operand, True, tap=True)};",
-            "  }",
-            "  for (int32_t y = begin; y < begin + rows; ++y) {",
-            f"    out_rows[y - begin] = {self._output(True)};",
-            "  }",
-            f"  {self._invoke(self.main, 'in_rows')}",
-            *(["  for (int32_t row = 0; row < rows; ++row) {", f"    {hook[0]}", "  }"] if hook else []),
-            "}",
-        ]
+        return self._each_block(
+            [
+                f"const {self.main.in_element} *in_rows[{(block - 1) * stride + taps}];",
+                f"{self.main.out_element} *out_rows[{block}];",
+                *([] if self.whole else [f"const int32_t rows = {end} - begin < {block} ? {end} - begin : {block};"]),
+                f"for (int32_t y = begin, k = 0; k < {last}; ++k) {{",
+                f"  in_rows[k] = {self._row(operand, True, tap=True)};",
+                "}",
+                f"for (int32_t y = begin; y < begin + {rows}; ++y) {{",
+                f"  out_rows[y - begin] = {self._output(True)};",
+                "}",
+                self._invoke(self.main, "in_rows"),
+                *([f"for (int32_t row = 0; row < {rows}; ++row) {{", f"  {hook[0]}", "}"] if hook else []),
+            ]
+        )
+
+    @property
+    def counts(self) -> set[int]:
+        """How many rows the steps of this call have."""
+        return step_counts(self.program, self.call)
 
     def block(self) -> int:
         """Rows that a call of the kernel computes: what it takes and the steps have."""
-        return min(self.call.block, max(step.count for step in self.program.steps if self.program.calls[step.call] is self.call))
+        return min(self.call.block, max(self.counts))
+
+    @property
+    def whole(self) -> bool:
+        """Whether all blocks are full."""
+        return block_rows(self.program, self.call) > 0
 
     def _loop(self, loop: bool, lines: list[str]) -> list[str]:
         if not loop:
@@ -211,8 +228,9 @@ class CallWriter:
 
     def _count(self) -> str:
         """The number of rows that a kernel is told."""
-        if self.call.block == 1 or self.call.rows == 1 or self.call.kernel.contract is not Contract.ROWS:
-            return "1"
+        rows = block_rows(self.program, self.call)
+        if rows:
+            return str(rows)
         return "(unsigned)rows" if self.call.kernel.shares_taps else "rows"
 
     def _output(self, loop: bool) -> str:
@@ -272,15 +290,3 @@ class CallWriter:
         if operand.pad_row is not None and pads(self.call, operand):
             return f"{self.program.name}_placed_row({base}, {places}, {row}, {operand.window.height}, {symbol(self.program, operand.pad_row)})"
         return self._typed(f"{base} + {places}[{row}]", self.main.in_element, "const void *")
-
-
-def row_index(operand: Operand, loop: bool, tap: bool) -> str:
-    """Window.rows as a C expression of y and k."""
-    window = operand.window
-    if window.up > 1:
-        return f"y / {window.up}" if loop else "0"
-    terms = [("y", window.stride if loop else 0), ("k", window.dilation if tap else 0)]
-    text = " + ".join(name if factor == 1 else f"{name} * {factor}" for name, factor in terms if factor)
-    if not text:
-        return str(-window.pad)
-    return text + (f" - {window.pad}" if window.pad > 0 else f" + {-window.pad}" if window.pad < 0 else "")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from midge.codegen.kernels import LICENCE
@@ -50,7 +51,7 @@ def public_header(program: Program) -> str:
 def _port_macros(port: Port, stem: str) -> str:
     kind = port.type
     lines = [
-        comment([f"{plain_text(port.name)}: {plain_text(str(kind))}"]),
+        comment([f"{plain_text(port.name)}: {plain_text(str(kind))}{_LAYOUT if port.nhwc else ''}"]),
         f"#define {stem}_BYTES {kind.nbytes}u",
         f"#define {stem}_SHAPE {{{', '.join(map(str, kind.shape or (1,)))}}}",
     ]
@@ -60,37 +61,57 @@ def _port_macros(port: Port, stem: str) -> str:
     return "\n".join(lines)
 
 
+_LAYOUT = "; NHWC, the channels of a pixel together, where the model has NCHW"
+
+
 def streams(program: Program) -> bool:
     """Whether rows of input are pushed."""
-    return any(step.call < 0 for step in program.steps)
+    return program.streams
+
+
+def sink_element(program: Program) -> str:
+    """The C type of what is handed out: the elements of the outputs, or void if they differ."""
+    kinds = {port.type.dtype.c for port in program.outputs}
+    return kinds.pop() if len(kinds) == 1 else "void"
 
 
 def _part_macros(program: Program) -> str:
     """What a library that runs in parts defines beyond others."""
-    upper, text = program.name.upper(), ""
+    name, upper, text = program.name, program.name.upper(), ""
     if program.state_offset >= 0:
         text += f"\n#define {upper}_ERROR_ORDER (-2) /* the functions were called out of order, or the arena was written to */"
-    if streams(program):
-        buffer = program.buffer(program.inputs[0].buffer)
+    if program.streams:
         text += f"\n#define {upper}_ERROR_ROWS (-3) /* more rows of input than the model has, or fewer when it was to finish */"
-        text += f"\n\n/* Input 0 comes in rows. */\n#define {upper}_INPUT_0_ROWS {buffer.rows}u\n#define {upper}_INPUT_0_ROW_BYTES {buffer.row_nbytes}u"
+    if program.hands_out:
+        text += f"\n#define {upper}_ERROR_OUTPUT (-4) /* rows of output were not taken: the function for them is NULL, or did not return 0 */"
+    if program.streams:
+        text += "\n\n/* Input 0 comes in rows. */\n" + _row_macros(program, program.inputs[0], f"{upper}_INPUT_0")
+    if program.hands_out:
+        rows = "\n".join(_row_macros(program, port, f"{upper}_OUTPUT_{i}") for i, port in enumerate(program.outputs))
+        text += f"\n\n/* Outputs are handed out in rows. */\n{rows}\n\n{_HAND_OUT.replace('ELEMENT', sink_element(program)).replace('NAME', name)}"
     return text
+
+
+def _row_macros(program: Program, port: Port, stem: str) -> str:
+    buffer = program.buffer(port.buffer)
+    return f"#define {stem}_ROWS {buffer.rows}u\n#define {stem}_ROW_BYTES {buffer.row_nbytes}u"
 
 
 def _prototypes(program: Program) -> list[str]:
     name, blocks = program.name, []
-    inputs = [] if streams(program) else [f"{port.type.dtype.c} *{name}_input_{i}(void *arena);" for i, port in enumerate(program.inputs)]
-    outputs = [f"const {port.type.dtype.c} *{name}_output_{i}(const void *arena);" for i, port in enumerate(program.outputs)]
+    inputs = [] if program.streams else [f"{port.type.dtype.c} *{name}_input_{i}(void *arena);" for i, port in enumerate(program.inputs)]
+    outputs = [] if program.hands_out else [f"const {port.type.dtype.c} *{name}_output_{i}(const void *arena);" for i, port in enumerate(program.outputs)]
     if inputs:
         blocks.append("/* Where to write an input. A run consumes it. */\n" + "\n".join(inputs))
     if outputs:
         blocks.append("/* Where to read an output after a run; it stays until an input is written. */\n" + "\n".join(outputs))
     text = "One inference. Returns 0 or a negative error code. Re-entrant: any number of instances, one arena each."
-    run = comment([text]) + f"\nint {name}_run(void *arena);"
-    if streams(program):
-        element = program.inputs[0].type.dtype.c
-        return [*blocks, _STREAM_PROTOTYPES.replace("NAME", name).replace("UPPER", name.upper()).replace("ELEMENT", element)]
-    return [*blocks, _STEP_PROTOTYPES.replace("NAME", name), run] if program.state_offset >= 0 else [*blocks, run]
+    sink = f", {name}_output_rows *take, void *context" if program.hands_out else ""
+    if program.streams:
+        words = {"NAME": name, "UPPER": name.upper(), "ELEMENT": program.inputs[0].type.dtype.c, "SINK": sink}
+        return [*blocks, re.sub("|".join(words), lambda word: words[word[0]], _STREAM_PROTOTYPES)]
+    run = comment([text]) + f"\nint {name}_run(void *arena{sink});"
+    return [*blocks, _STEP_PROTOTYPES.replace("NAME", name).replace("SINK", sink), run] if program.state_offset >= 0 else [*blocks, run]
 
 
 def _helpers(program: Program) -> list[str]:
@@ -120,14 +141,20 @@ _STREAM_PROTOTYPES = """\
 /* One inference, while its input arrives: begin, push rows of UPPER_INPUT_0_ROW_BYTES bytes as they come, any number at a time, and finish. begin and push_rows
  * return how many more rows are wanted, finish 0, all of them a negative error code if called out of order. Any number of instances, one arena each. */
 int NAME_begin(void *arena);
-int NAME_push_rows(void *arena, const ELEMENT *rows, unsigned count);
-int NAME_finish(void *arena);"""
+int NAME_push_rows(void *arena, const ELEMENT *rows, unsigned countSINK);
+int NAME_finish(void *arenaSINK);"""
 
 _STEP_PROTOTYPES = """\
 /* One inference in parts, for loops that have other work: begin once the input is written, then step until nothing is left. Both return how many steps are
  * left or a negative error code; `budget` is the most steps to run now. */
 int NAME_begin(void *arena);
-int NAME_step(void *arena, unsigned budget);"""
+int NAME_step(void *arena, unsigned budgetSINK);"""
+
+_HAND_OUT = """\
+/* A function of yours that takes rows of output as soon as they are complete: `count` rows from row `first` on, one behind the other, of output number
+ * `output`; `context` is what you gave. The rows of an output come in their order, each once. They are there until the function returns: copy or use them. It
+ * returns 0, or anything else to end the run. It must not call the library with the same arena. */
+typedef int NAME_output_rows(void *context, unsigned output, const ELEMENT *rows, unsigned first, unsigned count);"""
 
 _QUANTIZE = """\
 /* value / scale + zero_point, rounded to nearest with ties to even and limited to [low, high]; what is not a number counts as 0. */
@@ -142,12 +169,8 @@ static inline int32_t {name}_quantize_value(float value, float scale, int32_t ze
   int32_t whole = (int32_t)scaled;
   float rest = scaled - (float)whole;
   int32_t odd = whole % 2 != 0;
-  if (rest > 0.5f || (odd && rest == 0.5f)) {{
-    ++whole;
-  }} else if (rest < -0.5f || (odd && rest == -0.5f)) {{
-    --whole;
-  }}
-  return whole + zero_point;
+  int32_t up = (rest > 0.5f) | (odd & (rest == 0.5f)), down = (rest < -0.5f) | (odd & (rest == -0.5f));
+  return whole + up - down + zero_point;
 }}"""
 
 

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from midge.codegen.names import signature
 from midge.codegen.sources import Item, Source, blank, read_source
+from midge.codegen.tailor import Items, Use, tailor
 from midge.errors import IRError
 from midge.program import Kernel, Routine
 
@@ -80,10 +81,6 @@ class _Reach:
                 if path.endswith(".h") and read_source(body):
                     more.append((body, name))
         return more
-
-    def alive(self, path: str) -> bool:
-        """Whether anything of a file, or of what it includes, is kept."""
-        return bool(self.kept.get(path)) or any(self.alive(name) for name in _source(path).local_includes)
 
 
 def _source(path: str) -> Source:
@@ -168,24 +165,36 @@ def file_name(path: str, name: str) -> str:
     return f"{name}_{PurePosixPath(path).name}"
 
 
-def emit_kernels(kernels: Iterable[Kernel], numerics: str, name: str, routines: Iterable[Routine] = ()) -> dict[str, str]:
-    """File name -> text for every source with something in it that the kernels, and the twins of routines, reach."""
+def emit_kernels(kernels: Iterable[Kernel], numerics: str, name: str, routines: Iterable[Routine] = (), uses: Sequence[Use] = ()) -> dict[str, str]:
+    """File name -> text for every source with something in it that the kernels, and the twins of routines, reach; cut to `uses`, if all calls are given."""
     reach = _Reach()
+    roots = set()
     for routine in routines:
         reach.add(f"{routine.family}.h", routine.twin)
         arch = ARCHS[routine.feature]
         reach.add(arch.path, arch.choose)
+        roots.add(arch.choose)
     for kernel in kernels:
         for symbol in kernel.symbols(numerics):
             reach.add(f"{kernel.family}.h", symbol)
-    return {file_name(path, name): _render(_source(path), reach, name) for path in sorted(reach.kept) if reach.alive(path)}
+    items = {path: [item for index, item in enumerate(_source(path).items) if index in kept] for path, kept in sorted(reach.kept.items())}
+    if uses:
+        items = tailor(items, uses, roots)
+    return {file_name(path, name): _render(_source(path), items, name) for path in items if _alive(items, path)}
 
 
-def _render(source: Source, reach: _Reach, name: str) -> str:
-    kept = [item for index, item in enumerate(source.items) if index in reach.kept.get(source.path, set())]
+def _alive(items: Items, path: str) -> bool:
+    """Whether anything of a file, or of what it includes, is kept."""
+    return bool(items.get(path)) or any(_alive(items, name) for name in _source(path).local_includes)
+
+
+def _render(source: Source, items: Items, name: str) -> str:
+    kept = items.get(source.path, [])
     words = set().union(*(item.words for item in kept)) if kept else set()
     system = [h for h in source.system_includes if h not in _NEEDED_FOR or any(re.fullmatch(_NEEDED_FOR[h], word) for word in words)]
-    local = [file_name(path, name) for path in source.local_includes if reach.alive(path)]
+    if "NULL" in words and not {"stddef.h", "string.h"} & set(system):
+        system = ["stddef.h", *system]
+    local = [file_name(path, name) for path in source.local_includes if _alive(items, path)]
     header = source.path.endswith(".h")
     own, other = [n for n in local if not header][:1], local if header else local[1:]
     if any(item.is_function for item in kept):

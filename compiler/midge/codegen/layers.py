@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from midge.codegen.calls import CallWriter, offset_type, places_of
 from midge.codegen.names import comment, plain_text, wrapped_list
 from midge.errors import IRError
-from midge.program import Layer, Program
+from midge.program import Layer, Program, Step
 
 ROW_HELPER = """\
 /* Row `row` of a tensor of `height` rows, or the row of padding if there is none. */
@@ -61,13 +61,25 @@ def places_source(program: Program) -> list[str]:
     return found
 
 
+def table_region(program: Program) -> range:
+    """The steps that one loop runs by a table: those from the first that is a part of its layer to the last, and all where a run is cut."""
+    inner = [i for i, step in enumerate(program.steps) if not _whole(program, step)]
+    if program.state_offset >= 0:
+        return range(len(program.steps))
+    return range(inner[0], inner[-1] + 1) if inner else range(0)
+
+
+def _whole(program: Program, step: Step) -> bool:
+    """Whether a step is all of a call, or of an output that is handed out."""
+    if step.call >= 0:
+        return step.count == program.calls[step.call].rows
+    return step.output >= 0 and step.count == program.buffer(program.outputs[step.output].buffer).rows
+
+
 def stepped_calls(program: Program) -> dict[int, int]:
     """Call -> its number in the table of functions: the calls that run in several steps or between those of others, and all where a run is cut."""
-    inner = [i for i, step in enumerate(program.steps) if step.count != (program.calls[step.call].rows if step.call >= 0 else 0)]
-    region = range(inner[0], inner[-1] + 1) if inner else range(0)
-    if program.state_offset >= 0:
-        region = range(len(program.steps))
-    return {call: number for number, call in enumerate(sorted({program.steps[i].call for i in region} - {-1}))}
+    calls = {program.steps[i].call for i in table_region(program)}
+    return {call: number for number, call in enumerate(sorted(call for call in calls if call >= 0))}
 
 
 def function_name(program: Program, index: int) -> str:
@@ -113,10 +125,20 @@ def stage_comment(program: Program, stage: Stage) -> str:
 def _whereabouts(program: Program, name: str) -> str:
     buffer = program.buffer(name)
     end = buffer.live[1]
-    until = "after the run" if end >= len(program.steps) else f"layer {program.calls[program.steps[end].call].layer}" if end >= 0 else "the run starts"
+    until = "the run starts" if end < 0 else _reader(program, end)
     if buffer.memory:
         return f"{plain_text(name)} in {buffer.memory}"
+    if buffer.pieces:
+        return f"{plain_text(name)}, which is a view of {', '.join(plain_text(shown) for shown in dict.fromkeys(piece.buffer for piece in buffer.pieces))}"
     if buffer.contiguous:
         return f"{plain_text(name)} at {buffer.offset}, {buffer.nbytes} bytes, kept until {until}"
     low, high = min(buffer.offsets), max(buffer.offsets) + buffer.row_nbytes
     return f"{plain_text(name)}, {buffer.rows} rows of {buffer.row_nbytes} bytes between {low} and {high}"
+
+
+def _reader(program: Program, step: int) -> str:
+    """What a buffer is kept for that is last read at a step."""
+    if step >= len(program.steps):
+        return "after the run"
+    call = program.steps[step].call
+    return f"layer {program.calls[call].layer}" if call >= 0 else "it is handed out"

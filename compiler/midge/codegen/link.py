@@ -14,6 +14,7 @@ from midge.codegen.kernels import LICENCE, emit_kernels
 from midge.codegen.layers import stages
 from midge.codegen.names import c_identifier, comment, plain_text
 from midge.codegen.routines import routine_files
+from midge.codegen.uses import uses_of
 from midge.codegen.weights import weights_source
 from midge.errors import IRError, Unsupported, UsageError
 from midge.program import Call, Constant, Kernel, Program
@@ -127,7 +128,7 @@ def link_files(linked: Linked) -> dict[str, str]:
     found: dict[str, str] = {}
     kernels = [Kernel(s, call.kernel.family) for p in linked.programs for call in p.calls for s in call.kernel.symbols(p.numerics)]
     groups = [
-        emit_kernels(kernels, "", pool.name, pool.routines.values()),
+        emit_kernels(kernels, "", pool.name, pool.routines.values(), [use for p in linked.programs for use in uses_of(p)]),
         {
             f"{pool.name}.h": image_header(linked),
             f"{pool.name}_internal.h": internal_header(pool, linked.programs),

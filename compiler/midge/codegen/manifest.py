@@ -57,7 +57,8 @@ def manifest_text(program: Program, files: Mapping[str, str]) -> str:
         "steps": len(program.steps),
         "memories": [{"name": memory.name, "nbytes": memory.nbytes, "capacity": memory.capacity} for memory in program.memories],
         "peak": _peak(program),
-        "runs": "stream" if any(step.call < 0 for step in program.steps) else "steps" if program.state_offset >= 0 else "whole",
+        "runs": "stream" if program.streams else "steps" if program.state_offset >= 0 else "whole",
+        "hands_out": program.hands_out,
         "weights_bytes": program.weight_nbytes,
         "macs": program.macs,
         "inputs": [_port(program, port) for port in program.inputs],
@@ -75,8 +76,9 @@ def manifest_text(program: Program, files: Mapping[str, str]) -> str:
 
 
 def _buffer(buffer: Buffer) -> dict[str, Any]:
-    """Where a buffer lies; the places of its rows where they lie apart. `live` counts steps."""
+    """Where a buffer lies; the places of its rows where they lie apart; of a view, the buffers whose bytes it shows. `live` counts steps."""
     places = {} if buffer.contiguous else {"rows": list(buffer.offsets)}
+    shown = {"view_of": list(dict.fromkeys(piece.buffer for piece in buffer.pieces))} if buffer.pieces else {}
     return {
         "name": buffer.name,
         "memory": buffer.memory,
@@ -85,6 +87,7 @@ def _buffer(buffer: Buffer) -> dict[str, Any]:
         "row_nbytes": buffer.row_nbytes,
         "live": list(buffer.live),
         **places,
+        **shown,
     }
 
 
@@ -110,9 +113,18 @@ def _port(program: Program, port: Port) -> dict[str, Any]:
         "scale": quant.s if quant else None,
         "zero_point": quant.z if quant else None,
         "offset": program.buffer(port.buffer).offset,
+        "layout": "nhwc" if port.nhwc else "model",
+        **_rows(program, port),
         "model_dtype": port.model_type.dtype.value,
         "model_shape": list(port.model_type.shape),
     }
+
+
+def _rows(program: Program, port: Port) -> dict[str, int]:
+    """The rows of a port that comes or goes in rows."""
+    buffer = program.buffer(port.buffer)
+    by_rows = program.streams if port in program.inputs[:1] else program.hands_out and port in program.outputs
+    return {"rows": buffer.rows, "row_nbytes": buffer.row_nbytes} if by_rows else {}
 
 
 def _layers(program: Program) -> list[dict[str, Any]]:
@@ -129,6 +141,7 @@ def _layers(program: Program) -> list[dict[str, Any]]:
                 "origin": list(layer.origin),
                 "kernels": list(dict.fromkeys(kernels)),
                 "refused": list(dict.fromkeys(reason for call in calls for reason in call.refused)),
+                "copies": next((call.copies for call in calls if call.copies), ""),
                 "macs": layer.macs,
                 "value": layer.value,
                 "buffer": layer.buffer,

@@ -51,6 +51,11 @@ def blank(text: str) -> str:
     return _STRING.sub(spaces, _COMMENT.sub(spaces, text))
 
 
+def words_of(text: str) -> frozenset[str]:
+    """All names in code, whatever they name."""
+    return frozenset(_WORD.findall(_COMMENT.sub(" ", text)))
+
+
 @cache
 def read_source(path: str) -> Source | None:
     """A file of kernels/ by its relative path, None if there is none."""
@@ -115,8 +120,7 @@ def _item_end(path: str, code: list[str], start: int) -> int:
 
 
 def _item(text: str, note: str) -> Item:
-    bare = _COMMENT.sub(" ", text)
-    return Item(text, frozenset(_names(blank(text))), frozenset(_WORD.findall(bare)), note)
+    return Item(text, frozenset(_names(blank(text))), words_of(text), note)
 
 
 def _names(code: str) -> list[str]:
@@ -133,7 +137,7 @@ def _names(code: str) -> list[str]:
         names += re.findall(r"(\w+)\s*(?:=[^,]*)?(?:,|$)", body.strip())
         code = code[code.rindex("}") :]
     if code.lstrip().startswith("typedef") or code.startswith("}"):
-        pointer = re.search(r"\(\s*\*\s*(\w+)\s*\)", code)
+        pointer = re.search(r"\(\s*\*\s*(\w+)\s*\)", code) or re.match(r"\s*typedef\b[^({]*?(\w+)\s*\(", code)
         tail = _WORD.findall(code[code.rindex("}") + 1 :] if "}" in code else code)
         return names + ([pointer[1]] if pointer and "{" not in code else tail[-1:])
     found = re.search(r"(\w+)\s*[(\[=;]", code.split("{")[0])

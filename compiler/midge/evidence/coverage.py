@@ -14,16 +14,17 @@ from typing import Any
 
 from midge.errors import IRError
 from midge.evidence.control_flow import Site
-from midge.evidence.driver import build, execute, sample_count
+from midge.evidence.driver import EXTREMES, build, execute, sample_count
 from midge.evidence.part import FAILED, PASSED, Cell, Part, Subject, Table, run, version_of
 from midge.toolchain import find_tool
 
 KEY, TITLE = "coverage", "Branch coverage"
 WANTED = 95.0  # percent
 ABOUT = (
-    "The emitted C built for the host without optimization, run on the samples, on calls that it must refuse, and on its conversions; counted by gcov. "
-    f"Wanted are {WANTED:.0f} % of the branches that inputs can decide. A kernel serves many shapes: where its conditions depend on the constants of this "
-    "library alone, as the check of control flow shows, one way is never taken, whatever the input. Such branches are listed apart."
+    "The emitted C built for the host without optimization, run on the samples, on inputs of extreme values, on calls that it must refuse, and on its "
+    f"conversions; counted by gcov. Wanted are {WANTED:.0f} % of all branches, each taken at least once; no line is left out. Where conditions depend on the "
+    "constants of this library alone, as the check of control flow shows, one way is never taken, whatever the input: such branches count as not taken, and "
+    "are listed apart."
 )
 LIMITS = "Twins stand for generated assembly. Functions of the headers that this library does not use are not compiled and do not count."
 FLAGS = ("--coverage",)
@@ -69,12 +70,14 @@ def prove(subject: Subject, decided: Sequence[Site] | None = None) -> Part:
     rows = tuple(_row(source, found) for source, found in sorted(counts.items()))
     taken, every, fixed = (sum(int(row[i]) for row in rows) for i in (1, 2, 3))
     hit, lines = (sum(int(row[i]) for row in rows) for i in (5, 6))
-    share = 100.0 * taken / (every - fixed) if every > fixed else 100.0
-    says = f"{percent(taken, every - fixed)} of {every - fixed:,} branches; {percent(taken, every)} with the {fixed:,} that constants decide"
-    says += f"; {sample_count(subject)} samples"
+    share = 100.0 * taken / every if every else 100.0
+    says = f"{percent(taken, every)} of {every:,} branches; "
     if decided is None:
-        says += "; which branches constants decide is not known without valgrind"
-    columns = ("file", "branches taken", "branches", "decided by constants", "share", "lines run", "lines")
+        says += "which of the others constants decide is not known without valgrind"
+    else:
+        says += f"of the others constants decide {fixed:,}, {percent(taken, every - fixed)} without these"
+    says += f"; {sample_count(subject)} samples and {EXTREMES} of extreme values"
+    columns = ("file", "branches taken", "branches", "decided by constants", "taken", "lines run", "lines")
     tables = (
         Table("sources", columns, rows),
         Table("branches not taken that inputs may decide", _MISSED, tuple(_missed(subject, counts, fixed=False))),
@@ -120,7 +123,7 @@ def _behind(subject: Subject, counts: dict[str, Counts], sites: set[tuple[str, i
 def _row(source: str, found: Counts) -> tuple[Cell, ...]:
     taken, every = found.total
     fixed, hit, lines = sum(found.fixed.values()), sum(count > 0 for count in found.lines.values()), len(found.lines)
-    return source, taken, every, fixed, percent(taken, every - fixed), hit, lines
+    return source, taken, every, fixed, percent(taken, every), hit, lines
 
 
 def percent(part: int, whole: int) -> str:

@@ -13,10 +13,12 @@ from midge.errors import VerifyFailed
 from midge.evidence.part import Subject, run
 from midge.ir import Array
 from midge.run import firmware
+from midge.run.adapter import handed_out_refusal
 from midge.targets import get_target
 from midge.toolchain import compile_objects, link, runtime_dir
 
 INPUT = "input.bin"
+EXTREMES = 3  # inputs of extreme values
 MOST_SAMPLES = 8  # that coverage and control flow are looked at with: the same, so that both have seen the same lines run
 
 
@@ -26,7 +28,7 @@ def sample_count(subject: Subject) -> int:
 
 
 def build(subject: Subject, work: Path, *, flags: Sequence[str] = (), defines: Sequence[str] = ()) -> Path:
-    """A program in `work` that runs the first samples, and one of infinities and NaN if an input takes real numbers; `flags` are for the library's sources.
+    """A program in `work` that runs the first samples, and inputs of extreme values; `flags` are for the library's sources.
 
     Raises: ToolMissing without gcc.
     """
@@ -36,8 +38,7 @@ def build(subject: Subject, work: Path, *, flags: Sequence[str] = (), defines: S
     (work / "midge_model.h").write_text(text, encoding="utf-8")
     model = firmware.Model.from_manifest(subject.manifest)
     inputs = subject.stacked(sample_count(subject))
-    if any(array.dtype.kind == "f" for array in inputs):
-        inputs = [np.concatenate([array, _extreme(array[:1])]) for array in inputs]
+    inputs = [np.concatenate([array, extremes(array[0])]) for array in inputs]
     (work / INPUT).write_bytes(firmware.pack_inputs(model, inputs))
     includes = (subject.source, runtime, work)
     library = compile_objects(firmware.library_sources(subject.directory), work / "library", host, opt="-O0", includes=includes, extra=flags, cc="gcc")
@@ -45,11 +46,14 @@ def build(subject: Subject, work: Path, *, flags: Sequence[str] = (), defines: S
     return link([*own, *library], work / "evidence", host, extra=flags, cc="gcc")
 
 
-def _extreme(sample: Array) -> Array:
-    """As `sample`, with what no network is fed: infinities, NaN and what is far beyond any scale in turn."""
-    if sample.dtype.kind != "f":
-        return sample
-    return np.resize(np.array([np.nan, -np.inf, np.inf, -1e30, 1e30], sample.dtype), sample.shape)
+def extremes(sample: Array) -> Array:
+    """Three inputs (3, ...) like `sample`: the least values, the greatest, and both in turn; of real numbers infinities, NaN and what is beyond any scale."""
+    kind = sample.dtype
+    if kind.kind == "f":
+        values = np.array([-1e30, 1e30, np.nan, -np.inf, np.inf], kind)
+    else:
+        values = np.array([False, True] if kind.kind == "b" else [np.iinfo(kind).min, np.iinfo(kind).max], kind)
+    return np.stack([np.full(sample.shape, values[0]), np.full(sample.shape, values[1]), np.resize(values, sample.shape)])
 
 
 def execute(subject: Subject, command: Sequence[str | Path], work: Path) -> str:
@@ -66,7 +70,12 @@ def execute(subject: Subject, command: Sequence[str | Path], work: Path) -> str:
 def misuse(subject: Subject) -> str:
     """model_misuse(arena): calls that the library must refuse; how many it did not."""
     name, upper = subject.name, subject.name.upper()
-    calls = {"whole": ["run({0})"], "steps": ["begin({0})", "step({0}, 1u)"], "stream": ["begin({0})", "push_rows({0}, NULL, 0u)", "finish({0})"]}
+    sink = ", model_refuse, &model_nobody" if subject.manifest.get("hands_out") else ""
+    calls = {
+        "whole": [f"run({{0}}{sink})"],
+        "steps": ["begin({0})", f"step({{0}}, 1u{sink})"],
+        "stream": ["begin({0})", f"push_rows({{0}}, NULL, 0u{sink})", f"finish({{0}}{sink})"],
+    }
     runs = str(subject.manifest.get("runs", "whole"))
     lines = []
     for call in calls[runs]:
@@ -74,20 +83,48 @@ def misuse(subject: Subject) -> str:
             lines.append(f"  wrong += {name}_{call.format(arena)} != {upper}_ERROR_ARENA;")
     if runs == "steps":
         lines += [
-            f"  wrong += {name}_step(arena, 1u) != {upper}_ERROR_ORDER;",
-            f"  for (int left = {name}_begin(arena); left > 0; left = {name}_step(arena, 3u)) {{",
+            f"  wrong += {name}_step(arena, 1u{sink}) != {upper}_ERROR_ORDER;",
+            f"  for (int left = {name}_begin(arena); left > 0; left = {name}_step(arena, 3u{sink})) {{",
             "  }",
         ]
     if runs == "stream":
         lines += [
-            f"  wrong += {name}_push_rows(arena, (const void *)model_rows, 1u) != {upper}_ERROR_ORDER;",
-            f"  wrong += {name}_finish(arena) != {upper}_ERROR_ORDER;",
+            f"  wrong += {name}_push_rows(arena, (const void *)model_rows, 1u{sink}) != {upper}_ERROR_ORDER;",
+            f"  wrong += {name}_finish(arena{sink}) != {upper}_ERROR_ORDER;",
             f"  (void){name}_begin(arena);",
-            f"  wrong += {name}_push_rows(arena, NULL, 1u) != {upper}_ERROR_ORDER;",
-            f"  wrong += {name}_push_rows(arena, (const void *)model_rows, {upper}_INPUT_0_ROWS + 1u) != {upper}_ERROR_ROWS;",
-            f"  wrong += {name}_finish(arena) != {upper}_ERROR_ROWS;",
+            f"  wrong += {name}_push_rows(arena, NULL, 1u{sink}) != {upper}_ERROR_ORDER;",
+            f"  wrong += {name}_push_rows(arena, (const void *)model_rows, {upper}_INPUT_0_ROWS + 1u{sink}) != {upper}_ERROR_ROWS;",
+            f"  wrong += {name}_finish(arena{sink}) != {upper}_ERROR_ROWS;",
         ]
-    return "\n".join(["static inline int model_misuse(void *arena) {", "  int wrong = 0;", *lines, "  return wrong;", "}", ""])
+    before = []
+    if sink:
+        before = [handed_out_refusal(subject.manifest)]
+        lines += _refusals(subject, runs)
+    return "\n".join([*before, "static inline int model_misuse(void *arena) {", "  int wrong = 0;", *lines, "  return wrong;", "}", ""])
+
+
+def _refusals(subject: Subject, runs: str) -> list[str]:
+    """Runs without a function that takes rows of output, and with one that refuses those of one output."""
+    name, upper = subject.name, subject.name.upper()
+    none, refuse = ", NULL, NULL", ", model_refuse, &output"
+    push = f"{name}_push_rows(arena, (const void *)model_rows, {upper}_INPUT_0_ROWS"
+    lines = [f"  for (unsigned output = 0; output < {len(subject.manifest['outputs'])}u; ++output) {{"]
+    if runs == "whole":
+        lines += [f"    wrong += {name}_run(arena{none}) != {upper}_ERROR_OUTPUT;", f"    wrong += {name}_run(arena{refuse}) != {upper}_ERROR_OUTPUT;"]
+    if runs == "steps":
+        lines += [f"    wrong += {name}_begin(arena) <= 0 || {name}_step(arena, 1u{none}) != {upper}_ERROR_OUTPUT;"]
+        lines += [f"    wrong += {name}_step(arena, 0xFFFFFFFFu{refuse}) != {upper}_ERROR_OUTPUT;"]
+    if runs == "stream":
+        lines += [
+            f"    wrong += {name}_begin(arena) <= 0 || {push}{none}) != {upper}_ERROR_OUTPUT;",
+            f"    int error = {push}{refuse});",
+            f"    wrong += (error < 0 ? error : {name}_finish(arena{refuse})) != {upper}_ERROR_OUTPUT;",
+            f"    (void){name}_begin(arena);",
+            f"    if ({push}, model_refuse, &model_nobody) == 0) {{",
+            f"      wrong += {name}_finish(arena{none}) != {upper}_ERROR_OUTPUT;",
+            "    }",
+        ]
+    return [*lines, "  }"]
 
 
 def helpers(subject: Subject) -> str:

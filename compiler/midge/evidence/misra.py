@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import dataclass
 
 from midge.errors import ToolMissing
-from midge.evidence.deviations import CPPCHECK, MISRA, deviations_text
-from midge.evidence.part import FAILED, PASSED, Cell, Part, Subject, Table, run, version_of
+from midge.evidence.deviations import Deviation, deviation_of, deviations_text
+from midge.evidence.part import FAILED, PASSED, Part, Subject, Table, run, version_of
 from midge.toolchain import find_tool
 
 KEY, TITLE, DEVIATIONS, LOG = "misra", "MISRA C:2012", "misra_deviations.md", "cppcheck.txt"
 ABOUT = (
-    "cppcheck and its MISRA C:2012 add-on over all emitted sources, generated assembly compiled in and left out alike. Every rule that the code does not keep "
-    "must be among the deviations, each with its reason."
+    "cppcheck and its MISRA C:2012 add-on over all emitted sources, generated assembly compiled in and left out alike. Every finding must be covered by a "
+    "deviation: one rule, in named files, of one kind of construct, for one reason. The listing beside this page has every finding with what covers it."
 )
 LIMITS = "What the add-on does not check, this does not show: it is a part of the guidelines. Texts of rules are MISRA's and not reproduced."
 ADDON = "misra"
@@ -22,8 +23,28 @@ _FINDING = re.compile(r"^(?P<id>[\w.-]+)\|(?P<file>[^|]*)\|(?P<line>\d+)\|(?P<te
 _RULE = re.compile(r"misra-c2012-(\d+)\.(\d+)")
 
 
+@dataclass(frozen=True, order=True)
+class _Finding:
+    """What cppcheck says of a line."""
+
+    key: str
+    file: str
+    line: int
+    text: str
+
+    @property
+    def rule(self) -> str:
+        """The number of a rule, or cppcheck's own identifier."""
+        match = _RULE.fullmatch(self.key)
+        return f"{match[1]}.{match[2]}" if match else self.key
+
+    @property
+    def name(self) -> str:
+        return f"Rule {self.rule}" if self.rule != self.key else self.key
+
+
 def prove(subject: Subject) -> Part:
-    """FAILED if a finding is of a rule without a deviation.
+    """FAILED if a finding is covered by no deviation.
 
     Raises: ToolMissing without cppcheck or its add-on.
     """
@@ -32,33 +53,46 @@ def prove(subject: Subject) -> Part:
     done = run([cppcheck, *options, "--template={id}|{file}|{line}|{message}", "-I", ".", "."], subject.source)
     if "Did not find addon" in done.stdout + done.stderr or "Failed to execute" in done.stderr:
         raise ToolMissing("cppcheck: its MISRA add-on was not found; on Debian or Ubuntu: apt-get install cppcheck")
-    findings = sorted({(m["id"], m["file"], int(m["line"]), m["text"]) for m in _FINDING.finditer(done.stderr)})
-    counts = Counter(found[0] for found in findings)
-    rows, undocumented = [], []
-    for key, count in sorted(counts.items(), key=lambda item: (_order(item[0]), item[0])):
-        name, reason = describe(key)
-        if not reason:
-            undocumented.append(name)
-        where = next(f"{file}:{line}" for found, file, line, _ in findings if found == key)
-        rows.append((name, count, where, reason or "no deviation is documented"))
-    says = f"{sum(counts.values())} findings of {len(counts)} rules, each rule with a documented deviation" if not undocumented else ""
-    listing = "".join(f"{file}:{line}: {key}{'' if _RULE.fullmatch(key) else f' {text}'}\n" for key, file, line, text in findings)
-    tables: tuple[Table, ...] = (Table("findings by rule", ("rule", "findings", "first at", "why the code deviates"), tuple(rows)),)
-    unknown: list[tuple[Cell, ...]] = [(describe(key)[0], file, line, text) for key, file, line, text in findings if not describe(key)[1]]
+    findings = sorted({_Finding(m["id"], m["file"], int(m["line"]), m["text"]) for m in _FINDING.finditer(done.stderr)})
+    covered = {found: deviation(subject, found) for found in findings}
+    classes = Counter((found.name, each) for found, each in covered.items() if each is not None)
+    rows = []
+    for (name, each), count in sorted(classes.items(), key=lambda item: (_order(item[0][0]), item[0][0], item[0][1].construct)):
+        first = next(found for found, other in covered.items() if other == each)
+        rows.append((name, each.files, each.construct, count, f"{first.file}:{first.line}", each.reason))
+    unknown = [found for found, each in covered.items() if each is None]
+    says = f"{len(findings)} findings of {len({found.name for found in findings})} rules, each covered by one of {len(classes)} documented deviations"
     if unknown:
-        tables += (Table("findings without a deviation", ("rule", "file", "line", "what cppcheck says"), tuple(unknown)),)
-    files = {DEVIATIONS: deviations_text(), LOG: f"{version_of(cppcheck)} {' '.join(options)}\n{listing}"}
-    figures = {"findings": sum(counts.values()), "rules": {describe(key)[0]: count for key, count in sorted(counts.items())}, "undocumented": undocumented}
-    status = FAILED if undocumented else PASSED
-    return Part(KEY, TITLE, status, says or f"without a deviation: {', '.join(undocumented)}", ABOUT, LIMITS, tables, files, figures)
+        says = f"without a deviation: {', '.join(f'{found.name} at {found.file}:{found.line}' for found in unknown[:5])}"
+    tables: tuple[Table, ...] = (Table("deviations met", ("rule", "files", "construct", "findings", "first at", "why the code deviates"), tuple(rows)),)
+    if unknown:
+        shown = tuple((found.name, found.file, found.line, found.text) for found in unknown)
+        tables += (Table("findings without a deviation", ("rule", "file", "line", "what cppcheck says"), shown),)
+    files = {DEVIATIONS: deviations_text(), LOG: f"{version_of(cppcheck)} {' '.join(options)}\n" + "".join(_listed(*item) for item in covered.items())}
+    counts = Counter(found.name for found in findings)
+    undocumented = sorted({found.name for found in unknown})
+    figures = {"findings": len(findings), "rules": dict(sorted(counts.items(), key=lambda item: _order(item[0]))), "undocumented": undocumented}
+    return Part(KEY, TITLE, FAILED if unknown else PASSED, says, ABOUT, LIMITS, tables, files, figures)
 
 
-def describe(key: str) -> tuple[str, str]:
-    """(rule as people name it, reason for deviating or '')."""
-    match = _RULE.fullmatch(key)
-    return (f"Rule {match[1]}.{match[2]}", MISRA.get(f"{match[1]}.{match[2]}", "")) if match else (key, CPPCHECK.get(key, ""))
+def deviation(subject: Subject, found: _Finding) -> Deviation | None:
+    """What covers a finding."""
+    path = subject.source / found.file
+    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+    line = lines[found.line - 1] if 0 < found.line <= len(lines) else ""
+    return deviation_of(found.rule, plain_name(found.file, subject.name), line)
 
 
-def _order(key: str) -> tuple[int, int]:
-    match = _RULE.fullmatch(key)
+def plain_name(file: str, library: str) -> str:
+    """A file of a library without the library's name."""
+    return {f"{library}.c": "model.c", f"{library}.h": "api.h"}.get(file, file.removeprefix(f"{library}_"))
+
+
+def _listed(found: _Finding, each: Deviation | None) -> str:
+    text = "" if _RULE.fullmatch(found.key) else f" {found.text}"
+    return f"{found.file}:{found.line}: {found.name}{text}: {each.construct if each is not None else 'NO DEVIATION'}\n"
+
+
+def _order(name: str) -> tuple[int, int]:
+    match = re.fullmatch(r"Rule (\d+)\.(\d+)", name)
     return (int(match[1]), int(match[2])) if match else (99, 0)

@@ -19,6 +19,8 @@ import numpy as np
 from midge.evidence.part import FAILED, PASSED, Cell, Part, Subject, Table
 from midge.evidence.rules import Bound, kernel_bounds
 from midge.ir import Array, Graph, Node
+from midge.microkernels.planar_stream import TOTALS
+from midge.ops import conv_w4
 from midge.ops.conv import Conv2D
 from midge.ops.conv_kernels import KERNELS, ConvLayer
 from midge.ops.dense import Dense
@@ -105,13 +107,14 @@ def _digest(data: Array) -> str:
 
 
 def _forms(layer: ConvLayer, kernels: list[str]) -> Iterator[tuple[Variant, ConvLayer]]:
-    """Every way the layer could have been handed to the kernels it runs: with its clamp or without, by rows or whole, planar or not."""
+    """Every way the layer could have been handed to the kernels it runs: with its clamp or without, by rows or whole, planar or not, one shift or another
+    for all its channels."""
     free = replace(layer, op=replace(layer.op, low=-math.inf, high=math.inf))  # type: ignore[type-var]
     numerics = layer.numerics
-    variants = [variant for variant in KERNELS if set(variant.kernel.symbols(numerics)) & set(kernels)]
-    for variant in variants:
+    variants = [variant for variant in (*KERNELS, *conv_w4.VARIANTS) if set(variant.kernel.symbols(numerics)) & set(kernels)]
+    for total, variant in product(TOTALS, variants):
         for clamped, in_planar, out_planar, by_rows in product((True, False), *[(False, True)] * 3):
-            yield variant, replace(layer if clamped else free, in_planar=in_planar, out_planar=out_planar, by_rows=by_rows)
+            yield variant, replace(layer if clamped else free, in_planar=in_planar, out_planar=out_planar, by_rows=by_rows, total=total)
 
 
 def conv_layer(graph: Graph, node: Node) -> ConvLayer:

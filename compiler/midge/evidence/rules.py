@@ -14,6 +14,7 @@ import numpy as np
 
 from midge.ir import Array
 from midge.microkernels.gemm import Gemm
+from midge.microkernels.gemm_w4 import lifted, raised
 from midge.microkernels.planar_stream import SCALE
 from midge.microkernels.thumb import THUMB1, chunks, paired, widths
 from midge.microkernels.winograd import FORMS
@@ -60,7 +61,7 @@ def reach_of(weights: Array, bias: Array) -> Array:
 def kernel_bounds(variant: Variant, layer: ConvLayer) -> list[Bound]:
     """What must hold so that a kernel's sums are exact."""
     family = variant.kernel.family
-    if family == "conv2d":
+    if family in ("conv2d", "conv2d_w4"):
         return [Bound("32-bit sum", reach_of(layer.weights, layer.folded_bias), INT32)]
     if family.endswith("_mve"):
         return [Bound("32-bit sum", requantization(layer).reach, INT32)]
@@ -73,6 +74,8 @@ def kernel_bounds(variant: Variant, layer: ConvLayer) -> list[Bound]:
         return [*_doubled(gemm), *_strassen(gemm)]
     if variant.kernel.symbol.startswith("midge_depthwise_planar"):
         return _planar(variant, layer)
+    if variant.narrow:
+        return _narrow(variant, gemm, layer.numerics)
     if _packs(variant):
         return _packed(gemm)
     return _lanes(gemm, _shared_shift(variant, layer, gemm), layer.numerics)
@@ -121,6 +124,22 @@ def _packed(gemm: Gemm) -> list[Bound]:
         Bound("upper of two sums, times 256 in 32 bits", 256 * reach[1::2] if len(reach) > 1 else np.zeros(1, np.int64), INT32),
         Bound("two weights in a 16-bit lane", lanes, INT16, True),
     ]
+
+
+def _narrow(variant: Variant, gemm: Gemm, numerics: str) -> list[Bound]:
+    """Fields of four bits: sums of two or four channels are taken apart modulo 2**32, each within what is left above the ones below it."""
+    reach, pairs = reach_of(gemm.weights, gemm.bias), variant.kernel == PAIRS
+    total = gemm.total(numerics) if pairs else 0
+    names = ("second of two sums",) if pairs else ("second of four sums", "third of four sums", "last of four sums")
+    fields = [reach[place :: len(names) + 1] << 4 * place for place in range(1, len(names) + 1)]
+    parts = [
+        Bound(f"{name}, times {16**place} in 32 bits", values, INT32) for place, (name, values) in enumerate(zip(names, fields, strict=True), 1) if values.size
+    ]
+    if total:
+        shared = gemm.sharing(total, numerics)
+        scale, _ = shared.ending(total, numerics)
+        return [*parts, Bound("sum, scaled in 32 bits", reach_of(shared.weights, shared.bias) << scale, INT32)]
+    return [*parts, *_doubled(lifted(gemm, raised(gemm, numerics)))]
 
 
 def _planar(variant: Variant, layer: ConvLayer) -> list[Bound]:

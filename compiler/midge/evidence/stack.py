@@ -17,11 +17,11 @@ from midge.codegen.kernels import rename
 from midge.errors import ToolMissing
 from midge.evidence.part import FAILED, NOT_RUN, PASSED, Part, Subject, Table, run, version_of
 from midge.program import Program, Routine
-from midge.report.stack import FLAG, CallGraph, StackBound, bound, call_graph, entries, plain
-from midge.run.firmware import adapter_header, library_sources
+from midge.report.stack import FLAG, CallGraph, StackBound, bound, call_graph, entries, firmware_frame, plain
+from midge.run.firmware import library_sources
 from midge.run.qemu import run_qemu
 from midge.targets import Target
-from midge.toolchain import compile_objects, compiler_of, find_tool, function_aliases, link_relocatable, runtime_dir
+from midge.toolchain import compile_objects, compiler_of, find_tool, function_aliases, link_relocatable
 
 KEY, TITLE = "stack", "Stack bound"
 ABOUT = (
@@ -29,7 +29,10 @@ ABOUT = (
     "frames of generated assembly as their generators state them, calls through pointers to every function they may reach. It holds if it is no less than the "
     "painted stack of a run on the emulated core, which it is compared with."
 )
-LIMITS = "For this compiler, these flags. Interrupt handlers need stack of their own. Painted stack is what the samples reached."
+LIMITS = (
+    "For this compiler, these flags. Interrupt handlers, and functions that take rows of output, need stack of their own. Painted stack is what the samples "
+    "reached."
+)
 OPT = "-O2"
 _STATED = re.compile(r"/\* Does what (\w+) does, on (\d+) bytes of stack\. \*/\n[^\n]*__attribute__\(\(naked\)\) \w+ (\w+)\(")
 _FUNCTION = re.compile(r"^[0-9a-f]+ <(\w+)>:$")
@@ -52,7 +55,7 @@ def prove(subject: Subject) -> Part:
     with tempfile.TemporaryDirectory(prefix="midge-stack-") as name:
         work = Path(name)
         found, graph, counted = static_bound(subject, target, routines, work)
-        wrapper = _wrapper(subject, target, work)
+        wrapper = firmware_frame(subject.manifest, target, subject.source, work)
     frames = [(symbol, routine.stack_nbytes, counted.get(symbol, 0)) for symbol, routine in routines.items()]
     wrong = [symbol for symbol, stated, own in frames if own > stated]
     try:
@@ -144,18 +147,6 @@ def _registers(text: str) -> int:
 
 def _disassembled(target: Target, joined: Path, work: Path) -> str:
     return run([find_tool(f"{target.prefix}objdump"), "-dr", joined], work).stdout
-
-
-def _wrapper(subject: Subject, target: Target, work: Path) -> int:
-    """Bytes of the test firmware's own function around the library's, which painted stack includes."""
-    folder, runtime = work / "wrapper", runtime_dir()
-    folder.mkdir()
-    (folder / "midge_model.h").write_text(adapter_header(subject.manifest), "utf-8")
-    compile_objects([runtime / "bench_main.c"], folder, target, opt=OPT, includes=(subject.source, runtime, folder), extra=(FLAG,))
-    graph = CallGraph()
-    for path in folder.glob("*.ci"):
-        graph.read(path.read_text("utf-8", "replace"))
-    return max((nbytes for title, nbytes in graph.frames.items() if plain(title) == "model_run"), default=0)
 
 
 def _part(

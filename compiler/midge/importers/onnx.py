@@ -195,15 +195,15 @@ class Reader:
 
     def array(self, tensor: onnx.TensorProto, where: str) -> Array:
         """A tensor as numpy array, its data read from beside the model if external."""
-        if tensor.data_type not in NUMPY_OF:
-            known = tensor.data_type in onnx.TensorProto.DataType.values() and tensor.data_type != onnx.TensorProto.UNDEFINED
-            if known:
+        kind = "int8" if tensor.data_type == onnx.TensorProto.INT4 and not tensor.external_data else NUMPY_OF.get(tensor.data_type)
+        if kind is None:
+            if tensor.data_type in onnx.TensorProto.DataType.values() and tensor.data_type != onnx.TensorProto.UNDEFINED:
                 raise Unsupported(f"{where}: element type {onnx.TensorProto.DataType.Name(tensor.data_type)}; export in float32 or int8")
             raise ImportFailed(f"{where}: unknown element type {tensor.data_type}")
         dims = tuple(tensor.dims)
         if any(d < 0 for d in dims) or math.prod(dims) > MAX_COUNT:
             raise ImportFailed(f"{where}: shape {list(dims)} has a negative dimension or more than 2**31 elements")
-        dtype = np.dtype(NUMPY_OF[tensor.data_type])
+        dtype = np.dtype(kind)
         try:
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 entry = {str(item.key): str(item.value) for item in tensor.external_data}

@@ -15,6 +15,7 @@ from midge.microkernels.gemm import Gemm, finish, int32_words, interleaved, pair
 from midge.program import Routine
 
 UNROLLED = 8  # groups of eight taps in a loop body, at most
+SMALL, FEW = 1024, 2  # weights of a layer that is not worth a long loop body, groups in a short one
 STACK = 52  # nine registers and four words
 
 
@@ -42,17 +43,20 @@ def dense_stream(gemm: Gemm, packed: bool) -> Array:
     return int32_words(np.concatenate([[4 * len(body), depth], body]))
 
 
-def dense_routine(depth: int, packed: bool, relu: bool, numerics: str, in_place: bool = False) -> Routine:
+def dense_routine(depth: int, channels: int, packed: bool, relu: bool, numerics: str, in_place: bool = False) -> Routine:
     """The routine for `depth` taps, shared by all depths that are whole numbers of its loop's body. `relu` as in gemm_routine. in_place: it reads taps as
     they come instead of acts."""
     twice = numerics == "tflite"
     eights, half = divmod(depth, 8)
-    body = max((u for u in range(1, UNROLLED + 1) if eights % u == 0), default=0) if eights else 0
-    name = "_".join(str(n) for n in (8 * body, 4 if half else 0) if n)
-    kind = "bytes" if in_place else "p8" if packed else "i16"
-    symbol = f"midge_dense_{kind}_{name}" + ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
+    bodies = [u for u in range(UNROLLED, 0, -1) if eights and eights % u == 0] or [0]
+    if depth * channels < SMALL:
+        bodies = [u for u in bodies if u <= FEW] + [u for u in bodies if u > FEW]
+    kind, ending = "bytes" if in_place else "p8" if packed else "i16", ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
+    names = ["_".join(str(n) for n in (8 * u, 4 if half else 0) if n) for u in bodies]
+    symbol, *others = (f"midge_dense_{kind}_{name}{ending}" for name, u in zip(names, bodies, strict=True) if u >= bodies[0])
     twin = f"midge_dense_{kind}_s8" + ("_tflite" if twice else "")
-    return Routine(symbol, twin, "dense_dsp", tuple(_lines(body, bool(half), packed, twice, twice and not relu, in_place)), STACK)
+    lines = _lines(bodies[0], bool(half), packed, twice, twice and not relu, in_place)
+    return Routine(symbol, twin, "dense_dsp", tuple(lines), STACK, others=tuple(others))
 
 
 def _lines(body: int, half: bool, packed: bool, twice: bool, corrects: bool, in_place: bool) -> list[str]:

@@ -14,12 +14,13 @@ import numpy as np
 from midge.ir import Array
 from midge.microkernels.gemm import Gemm, int32_words
 from midge.microkernels.line_block import weight_names
-from midge.microkernels.line_column import OUTPUTS, Column
+from midge.microkernels.line_column import BLOCKS, CHUNK, MARKS, OUTPUTS, Column
 from midge.microkernels.line_walk import HEAD, Walk
 from midge.program import Routine
 
 MOST_TAPS = 32
 PAIRS = 16  # words of the strip that a channel takes, or as many as four outputs need
+COLUMN_ROWS = 18  # of input that blocks of a column take, or as many as one needs
 SHIFTS = 3  # that have a loop of their own
 MOST_SHIFT = 20  # of these, so that the bias of a constant channel fits
 
@@ -45,9 +46,10 @@ class Line:
 
     @property
     def most(self) -> int:
-        """Outputs of a walk, a multiple of four: as many as PAIRS allows, evenly spread."""
+        """Outputs of a walk, a multiple of four: as many as PAIRS allows, evenly spread; of a column, as many as COLUMN_ROWS allows."""
         if self.column:
-            return OUTPUTS
+            needed = -(-self.outputs // OUTPUTS)
+            return OUTPUTS * max(1, min(BLOCKS, needed, ((COLUMN_ROWS - self.taps) // self.stride + 1) // OUTPUTS))
         line = -(-self.outputs // self.dilation)
         fits = max(4, ((2 * PAIRS - self.taps) // self.stride + 1) // 4 * 4)
         return -(-line // (4 * -(-line // fits))) * 4
@@ -65,10 +67,15 @@ class Line:
 
     @property
     def scratch(self) -> int:
-        """Bytes: the strip and, of a line, one channel's constants."""
+        """Bytes: the strip and, of a line, one channel's constants; of a column as few as it works with."""
         if self.column:
-            return 16 * self.depth
+            return self.strip(OUTPUTS)
         return 16 * self.depth + 4 * (4 + len(weight_names(self.taps, self.stride)))
+
+    def strip(self, outputs: int) -> int:
+        """Bytes of the strip for so many output rows of a column."""
+        chunks, rest = divmod((-(-outputs // OUTPUTS) * OUTPUTS - 1) * self.stride + self.taps, 4)
+        return CHUNK * chunks + (0, CHUNK - 4, CHUNK - 4, CHUNK)[rest]
 
     @property
     def shifts(self) -> tuple[int, ...]:
@@ -87,11 +94,16 @@ class Line:
         bias = np.where(constant, gemm.bias.astype(np.int64) // 4 << (shared + 1), gemm.bias)
         n = np.where(constant, shared, n)
         rounding = (np.int64(gemm.zero_point) << n) + (np.int64(1) << (n - 1))
-        words = np.concatenate([np.stack([gemm.multiplier.astype(np.int64), rounding, 2 * bias], 1), self._bytes(n)], 1)
+        scaling, biases = np.stack([gemm.multiplier.astype(np.int64), rounding], 1), 2 * bias[:, None]
+        words = np.concatenate([biases, self._bytes(n | self._marks(n)), scaling] if self.column else [scaling, biases, self._bytes(n)], 1)
         order = [c for first in (*range(0, channels - 4, 4), channels - 4) for c in range(first, first + 4)]
         head = np.zeros(HEAD, np.int64)
         head[:3] = self.taps, self.depth, self.most
         return int32_words(np.concatenate([head, words[order].reshape(-1)]))
+
+    def _marks(self, n: Array) -> Array:
+        """Of n, in the same byte: which of `shifts` it is, for the routine to branch."""
+        return np.asarray(sum(mark * (n == shift) for shift, mark in zip(self.shifts, MARKS, strict=False)), np.int64)
 
     def _bytes(self, n: Array) -> Array:
         """(C, words): four weights a word in the order 0, 2, 1, 3, and n in the last byte."""
@@ -106,7 +118,7 @@ class Line:
         """The walk over all channels."""
         twice, relu = self.numerics == "tflite", self.gemm.zero_point == -128
         if self.column:
-            return Column(self.taps, self.stride, self.channels % 4, self.shifts, twice, relu).routine
+            return Column(self.taps, self.stride, self.most // OUTPUTS, self.channels % 4, self.shifts, twice, relu).routine
         pitch, walks = self.dilation * self.channels, self.walks
         rests = tuple(sorted({outputs % 4 for outputs in walks}))
         return Walk(self.taps, self.stride, self.depth, pitch if pitch < 256 else 0, self.channels % 4, rests, min(walks) < 4, self.shifts, twice, relu).routine

@@ -19,7 +19,7 @@ from midge.ir import Array
 from midge.program import Routine
 
 UNROLLED = 24  # groups of four taps in a loop body, at most
-LADDERS = (16, 24)  # groups of four taps that a routine spells out, of which lesser depths run the last ones
+LADDERS = (4, 8, 16, 24)  # groups of four taps that a routine spells out, of which lesser depths run the last ones
 TOTAL = 12  # the shift that all channels of a layer share where scaled accumulators allow it
 STACK = 64  # nine registers and seven words
 
@@ -174,17 +174,19 @@ def unrolled(steps: int) -> tuple[int, int]:
 
 def gemm_routine(depth: int, packed: bool, relu: bool, total: int, numerics: str) -> Routine:
     """The routine for `depth` taps. Depths below that of a ladder share it, entering where it has as many steps left; beyond the longest ladder those
-    with the same body of a loop share it, the number of rounds comes from the stream. `relu`: the output's zero_point is -128, so the sign
-    correction of double rounding only moves values that are clamped to -128 anyway. `total`: the shift that all channels share."""
+    with the same body of a loop share it, the number of rounds comes from the stream. Longer ladders and bodies may stand in. `relu`: the output's
+    zero_point is -128, so the sign correction of double rounding only moves values that are clamped to -128 anyway. `total`: the shift that all channels
+    share."""
     kind, twice = "p8" if packed else "i16", numerics == "tflite"
     steps = depth // 4
     looped = steps > LADDERS[-1]
     body, tail = unrolled(steps) if looped else (next(n for n in LADDERS if n >= steps), steps % 2 if packed else 0)
-    name = f"{4 * body}{'n' if looped else ''}{f'_{4 * tail}' if tail else ''}"
     ending = f"_shift{total}" if total else ("_tflite" if twice else "") + ("_relu" if twice and relu else "")
+    longer = [n for n in range(UNROLLED, body, -1) if ((steps - tail) % n == 0 if looped else n in LADDERS)]
+    symbol, *others = (f"midge_gemm_{kind}_{4 * n}{'n' if looped else ''}{f'_{4 * tail}' if tail else ''}{ending}" for n in (body, *longer))
     twin = f"midge_gemm_{kind}_s8" + ("_tflite" if twice else "")
     lines = _lines(body, tail, looped, packed, _finish(packed, total, twice, twice and not relu))
-    return Routine(f"midge_gemm_{kind}_{name}{ending}", twin, "conv2d_dsp", tuple(lines), STACK)
+    return Routine(symbol, twin, "conv2d_dsp", tuple(lines), STACK, others=tuple(others))
 
 
 def _lines(body: int, tail: int, looped: bool, packed: bool, finished: list[str]) -> list[str]:
@@ -210,6 +212,12 @@ def _finish(packed: bool, total: int, twice: bool, corrects: bool) -> list[str]:
     lines += ["ldmia r1!, {r6-r11}"]
     if packed and total:
         lines += ["lsl r2, r2, r8", "lsl r3, r3, r8", "asr r4, r4, r11", "asr r5, r5, r11"]
+    return [*lines, *requantized(total, twice, corrects)]
+
+
+def requantized(total: int, twice: bool, corrects: bool) -> list[str]:
+    """Scaled sums in r2 to r5 to outputs, stored; the constants are in r6 to r11, and the frame is that of _lines."""
+    lines = []
     for acc, k in (("r2", 6), ("r3", 6), ("r4", 9), ("r5", 9)):
         if corrects:
             lines += [f"smmlar lr, {acc}, r{k}, r{k + 1}", f"add {acc}, lr, {acc}, asr #31"]

@@ -61,12 +61,16 @@ class Block:
     free: list[str] = field(default_factory=lambda: list(POOL))
     held: dict[str | int, str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
+    constants: str = "r2"  # where bias and weights are
+    first: int = 0  # bytes to the first word
+    pitch: int = 8  # bytes from a pair of words to the next
 
     def run(self, weights: int, words: int, pairs: bool) -> list[str]:
         """`weights`, bias included, and `words` are loaded at the start; later ones two at a time if `pairs`."""
         last = self.todo[-1].word if self.todo else 0
-        self._batch([BIAS, *self.names][:weights], "r2")
-        self._batch([*range(min(words, last + 1))], "r0")
+        self._batch([BIAS, *self.names][:weights], self.constants)
+        if self.pitch == 8:
+            self._batch([*range(min(words, last + 1))], "r0")
         for at, item in enumerate(self.todo):
             for key in (item.weights, item.word):
                 if key not in self.held:
@@ -78,6 +82,8 @@ class Block:
         return [self.held[f"acc{i}"] for i in range(outputs)]
 
     def _batch(self, keys: list[str] | list[int], base: str) -> None:
+        if not keys:
+            return
         registers = [self._take(key) for key in keys]
         self.lines.append(f"ldm {base}, {{{', '.join(registers)}}}" if len(registers) > 1 else f"ldr {registers[0]}, [{base}]")
 
@@ -87,14 +93,16 @@ class Block:
 
     def _fetch(self, key: str | int, last: int, pairs: bool) -> None:
         if isinstance(key, str):
-            at, base = 1 + self.names.index(key), "r2"
+            at = 1 + self.names.index(key)
+            place = f"[{self.constants}, #{4 * at}]"
             following: str | int | None = self.names[at] if at < len(self.names) else None
         else:
-            at, base, following = key, "r0", key + 1 if key < last else None
+            place = f"[r0, #{self.first + key // 2 * self.pitch + key % 2 * 4}]"
+            following = key + 1 if key < last and (self.pitch == 8 or key % 2 == 0) else None
         if pairs and following is not None and following not in self.held and len(self.free) > 1:
-            self.lines.append(f"ldrd {self._take(key)}, {self._take(following)}, [{base}, #{4 * at}]")
+            self.lines.append(f"ldrd {self._take(key)}, {self._take(following)}, {place}")
         else:
-            self.lines.append(f"ldr {self._take(key)}, [{base}, #{4 * at}]")
+            self.lines.append(f"ldr {self._take(key)}, {place}")
 
     def _write(self, item: Product, later: list[Product]) -> None:
         """What is not needed later leaves its register to the accumulator or to others."""

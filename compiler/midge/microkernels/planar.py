@@ -21,8 +21,8 @@ from midge.program import Routine, planar_order
 NARROW = 6  # outputs of a row, or of half a row, that is computed at once, at most, the pointers to its rows in registers
 BLOCK = 8  # outputs at a time of a wider row
 HEADER = 12  # bytes
-OUT, PIXEL, END, STREAM_END, ROWS, CARRY, ZERO = 0, 4, 8, 12, 16, 28, 40  # the frame of wide rows; OUT, PIXEL, END alone of narrow ones
-START, WIDTH, FRAME = 44, 48, 52
+OUT, PIXEL, END, START, STREAM_END, WIDTH = 0, 4, 8, 12, 16, 20  # the frame of wide rows; OUT, PIXEL, END alone of narrow ones
+ROWS, CARRY, ZERO, FRAME = 24, 36, 48, 52
 WORDS_TWIN, BYTES_TWIN, FAMILY = "midge_depthwise_planar_row_s8", "midge_depthwise_planar_bytes_s8", "depthwise_dsp"
 
 
@@ -30,7 +30,7 @@ WORDS_TWIN, BYTES_TWIN, FAMILY = "midge_depthwise_planar_row_s8", "midge_depthwi
 class Planar:
     """One layer: weights (C, 9) and requantization, the input's zero_point and width, output width, padding on the left and stride in pixels.
 
-    `packed`: weights are stored as 8 bits.
+    `packed`: weights are stored as 8 bits; `first` is the shift of all channels that is tried first then.
     """
 
     gemm: Gemm
@@ -41,13 +41,14 @@ class Planar:
     stride: int
     numerics: str
     packed: bool
+    first: int = TOTAL
 
     @cached_property
     def _stream(self) -> tuple[int, Array]:
         """(the shift that all channels share, 0 if they do not; the words)."""
         reach = (self.width - 1) * self.stride - self.pad + 3 - self.in_width
         if self.packed:
-            return byte_stream(self.gemm, self.zero_point, self.pad > 0, reach > 0, self.numerics)
+            return byte_stream(self.gemm, self.zero_point, self.pad > 0, reach > 0, self.numerics, self.first)
         total = TOTAL if self.gemm.suits(TOTAL, self.numerics) else 0
         return total, wide_stream(self.gemm, total, self.zero_point, self.pad > 0, reach > 0, self.numerics)
 
@@ -252,32 +253,24 @@ def _halves(planar: Planar, form: Form) -> list[str]:
 
 
 def _wide(planar: Planar, columns: int, count: int, form: Form) -> list[str]:
-    """r0 to r5, r10, r11 sums, r12 the row, r14 the channel's part of the stream. The last block has `count` outputs and `columns` pixels."""
+    """r0 to r5, r10, r11 sums, r12 the row, r14 the channel's part of the stream. The last block has `count` outputs and `columns` pixels; one of
+    eight ends where the others do, and says by the flags that it was the last."""
     stride, names = planar.stride, ["r0", "r1", "r2", "r3", "r4", "r5", "r10", "r11"]
-    lines = ["push {r4-r11, lr}", f"sub sp, #{FRAME}", "ldr r4, [r3, #12]", f"strd r2, r4, [sp, #{OUT}]", "ldr r4, [r3]", f"strd r2, r4, [sp, #{START}]"]
-    lines += [
-        "ldmia r0, {r4-r6}",
-        f"strd r4, r5, [sp, #{ROWS}]",
-        f"str r6, [sp, #{ROWS + 8}]",
-        "ldr r4, [r3, #8]",
-        "sub r4, r4, #1",
-        "lsr r4, r4, #3",
-        f"add r4, r6, r4, lsl #{2 + stride}",
-    ]
-    lines += ["ldr r6, [r1, #8]", f"str r6, [sp, #{ZERO}]", f"ldr r5, [r1], #{HEADER}", "add r5, r5, r1", f"strd r4, r5, [sp, #{END}]", "mov lr, r1", "1:"]
+    lines = ["push {r4-r11, lr}", f"sub sp, #{FRAME}", "ldr r4, [r3, #12]", f"strd r2, r4, [sp, #{OUT}]", "ldr r7, [r3]", "ldmia r0, {r4-r6}"]
+    lines += [f"strd r4, r5, [sp, #{ROWS}]", f"str r6, [sp, #{ROWS + 8}]", "ldr r4, [r3, #8]", "sub r4, r4, #1", "lsr r4, r4, #3"]
+    lines += [f"add r4, r6, r4, lsl #{2 + stride}", f"strd r4, r2, [sp, #{END}]", "ldr r6, [r1, #8]", f"str r6, [sp, #{ZERO}]"]
+    lines += [f"ldr r5, [r1], #{HEADER}", "add r5, r5, r1", f"strd r5, r7, [sp, #{STREAM_END}]", "mov lr, r1", "1:"]
     if planar.pad:
-        lines += [f"ldr r8, [sp, #{ZERO}]", *(f"str r8, [sp, #{CARRY + 4 * k}]" for k in range(3))]
-    if planar.blocks:
-        reach = BLOCK * stride + 2
-        block = Block(names, reach, planar.pad, stride, dict.fromkeys(names[:-1], "r11"), -(-reach // 4))
-        lines += ["2:", "ldr r11, [lr, #4]", *_rows(block, form, BLOCK * stride, carry=True), *form.requantized(names), *_store(names, more=True)]
-        lines += [f"ldr r6, [sp, #{END}]", "cmp r12, r6", "bne.w 2b"]
-    accs = names[:count]
+        lines += [f"ldr r8, [sp, #{ZERO}]", f"strd r8, r8, [sp, #{CARRY}]", f"str r8, [sp, #{CARRY + 8}]"]
+    reach, accs = BLOCK * stride + 2, names[:count]
+    inner = Block(names, reach, planar.pad, stride, dict.fromkeys(names[:-1], "r11"), -(-reach // 4))
+    lines += ["2:", "ldr r11, [lr, #4]", *_rows(inner, form, BLOCK * stride, carry=True), f"ldr r6, [sp, #{END}]", "cmp r12, r6"]
+    lines += ["3:", *form.requantized(names), *_store(names, more=True), "bcc.w 2b"]
     block = Block(accs, columns, planar.pad, stride, dict.fromkeys(accs[:-2], accs[max(0, count - 2)]), columns // 4)
-    lines += [f"ldrd {accs[-2]}, {accs[-1]}, [lr, #4]" if count > 1 else f"ldr {accs[0]}, [lr, #8]"]
-    lines += [*_rows(block, form, columns, carry=False), *form.requantized(accs), *_store(accs, more=False)]
-    lines += [f"add lr, lr, #{form.nbytes}", f"ldrd r6, r7, [sp, #{END}]", f"ldr r8, [sp, #{START}]", f"ldr r9, [sp, #{WIDTH}]"]
-    lines += ["add r6, r6, r9", "add r8, r8, #1", f"str r6, [sp, #{END}]", f"str r8, [sp, #{START}]", f"str r8, [sp, #{OUT}]", "cmp lr, r7", "bne.w 1b"]
+    last = [f"ldrd {accs[-2]}, {accs[-1]}, [lr, #4]" if count > 1 else f"ldr {accs[0]}, [lr, #8]", *_rows(block, form, columns, carry=False)]
+    lines += ["bhi.w 4f", *last, "cmp r12, #0", "b.w 3b", "4:"] if count == BLOCK else [*last, *form.requantized(accs), *_store(accs, more=False)]
+    lines += [f"add lr, lr, #{form.nbytes}", f"ldrd r6, r8, [sp, #{END}]", f"ldrd r7, r9, [sp, #{STREAM_END}]", "add r6, r6, r9", "add r8, r8, #1"]
+    lines += [f"strd r6, r8, [sp, #{END}]", f"str r8, [sp, #{OUT}]", "cmp lr, r7", "bne.w 1b"]
     return [*lines, f"add sp, #{FRAME}", "pop {r4-r11, pc}"]
 
 

@@ -17,7 +17,7 @@ from midge.fixedpoint import requantize
 from midge.ir import Array
 from midge.microkernels.gemm import TOTAL, Gemm, int32_words, pairs
 
-TOTALS = (TOTAL, 8, 16, 20)  # shifts that all channels may share, in the order they are tried
+TOTALS = (TOTAL, 9, 10, 13, 8, 16, 20)  # shifts that all channels may share, in the order they are tried
 BYTES, WORDS = 32, 44  # of a channel of 8 and of 16 bits, without a shift of its own
 SCALE = 8  # log2 of what masked bytes are weights times
 
@@ -40,13 +40,13 @@ def wide_stream(gemm: Gemm, total: int, zero_point: int, left: bool, right: bool
     return _stream(total, zero_point, [bias, lanes, gemm.multiplier.astype(np.int64)[:, None], rounding[:, None], *last])
 
 
-def byte_stream(gemm: Gemm, zero_point: int, left: bool, right: bool, numerics: str) -> tuple[int, Array]:
-    """(shift of all channels, the int32 words of 8-bit weights); the shift is 0 if there is none that is exact."""
+def byte_stream(gemm: Gemm, zero_point: int, left: bool, right: bool, numerics: str, first: int = TOTAL) -> tuple[int, Array]:
+    """(shift of all channels, the int32 words of 8-bit weights); the shift is 0 if there is none that is exact. `first` is tried before the others."""
     weights = gemm.weights.reshape(-1, 3, 3).astype(np.int64)
     bias = edges(weights, gemm.bias, zero_point, left, right)
     if (np.abs(bias).max(1) + 128 * np.abs(weights).sum((1, 2)) + 2 >= 1 << (31 - SCALE)).any():
         return 0, np.zeros(0, np.int32)
-    for total in TOTALS:
+    for total in (first, *TOTALS):
         shared = gemm.sharing(total, numerics)
         found = shortened(shared, total, numerics)
         if found is not None:
@@ -54,6 +54,11 @@ def byte_stream(gemm: Gemm, zero_point: int, left: bool, right: bool, numerics: 
             lanes = ((weights & 0xFF) << np.array([24, 8, 0])).sum(2)
             return total, _stream(total, zero_point, [bias, lanes, found[0][:, None], constant(shared, total, numerics)[:, None]])
     return 0, np.zeros(0, np.int32)
+
+
+def exact(gemm: Gemm, total: int, numerics: str) -> bool:
+    """Whether 8-bit weights may share a shift."""
+    return shortened(gemm.sharing(total, numerics), total, numerics) is not None
 
 
 def _stream(total: int, zero_point: int, columns: list[Array]) -> Array:

@@ -47,7 +47,7 @@ def refuses_strip(layer: ConvLayer) -> str:
 def planar_of(layer: ConvLayer, packed: bool) -> Planar:
     """The layer's integers and where its pixels are."""
     p = layer.params
-    return Planar(gemm_of(layer), layer.types[0].q.z, p["in_width"], p["out_width"], p["pad"], p["stride"], layer.numerics, packed)
+    return Planar(gemm_of(layer), layer.types[0].q.z, p["in_width"], p["out_width"], p["pad"], p["stride"], layer.numerics, packed, layer.total)
 
 
 def pack_planar(layer: ConvLayer, packed: bool) -> dict[str, Packed]:

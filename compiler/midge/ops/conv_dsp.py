@@ -48,13 +48,15 @@ def pack_pairs(layer: ConvLayer, packed: bool) -> dict[str, Packed]:
 def pack_pixel(layer: ConvLayer, packed: bool) -> dict[str, Packed]:
     """midge_dense_dsp_constants."""
     gemm = gemm_of(layer)
-    return {"stream": dense_stream(gemm, packed), "dense": dense_routine(gemm.depth, packed, layer.out.q.z == -128, layer.numerics)}
+    routine = dense_routine(gemm.depth, len(gemm.weights), packed, layer.out.q.z == -128, layer.numerics)
+    return {"stream": dense_stream(gemm, packed), "dense": routine}
 
 
 def pack_bytes(layer: ConvLayer) -> dict[str, Packed]:
     """midge_dense_bytes_constants."""
     gemm = gemm_of(layer)
-    return {"stream": dense_stream(gemm, True), "dense": dense_routine(gemm.depth, True, layer.out.q.z == -128, layer.numerics, in_place=True)}
+    routine = dense_routine(gemm.depth, len(gemm.weights), True, layer.out.q.z == -128, layer.numerics, in_place=True)
+    return {"stream": dense_stream(gemm, True), "dense": routine}
 
 
 def pack_pointwise(layer: ConvLayer) -> dict[str, Packed]:
@@ -85,19 +87,32 @@ def refuses_pointwise(layer: ConvLayer) -> str:
     return refuses_gemm(layer, packed=False)
 
 
-def refuses_gemm(layer: ConvLayer, packed: bool) -> str:
-    """Why integers of one or two channels a lane do not give the exact result."""
+def gemm_geometry(layer: ConvLayer) -> str:
+    """Why no GEMM that only saturates serves a layer, whatever its weights."""
     if layer.op.groups > 1 or layer.op.planar:
         return "grouped" if layer.op.groups > 1 else "the input is NCHW"
     act_min, act_max = layer.params["act_min"], layer.params["act_max"]
     if (act_min, act_max) != (-128, 127):
         return f"clamped to {act_min}..{act_max}, which int8 saturation does not do"
+    return ""
+
+
+def refuses_gemm(layer: ConvLayer, packed: bool) -> str:
+    """Why integers of one or two channels a lane do not give the exact result."""
+    refused = gemm_geometry(layer)
+    if refused:
+        return refused
     gemm = gemm_of(layer)
     return gemm.refuses() or (gemm.refuses_packing() if packed else "")
 
 
 def refuses_pairs(layer: ConvLayer, packed: bool) -> str:
     """Why two pixels by two channels do not serve a layer."""
+    return pairs_geometry(layer) or refuses_gemm(layer, packed)
+
+
+def pairs_geometry(layer: ConvLayer) -> str:
+    """Why a layer has no pairs of pixels that windows of taps fill."""
     params = layer.params
     if pixels(layer) == 1:
         return "one pixel"
@@ -107,17 +122,22 @@ def refuses_pairs(layer: ConvLayer, packed: bool) -> str:
         return "padded rows of less than four bytes"
     if 16 * gemm_of(layer).depth >= 1 << 16:
         return f"{gemm_of(layer).depth} taps"
-    return refuses_gemm(layer, packed)
+    return ""
 
 
 def refuses_pixel(layer: ConvLayer, packed: bool) -> str:
     """Why one pixel by four channels does not serve a layer."""
+    return pixel_geometry(layer) or refuses_gemm(layer, packed)
+
+
+def pixel_geometry(layer: ConvLayer) -> str:
+    """Why a layer is more than one pixel with a whole window."""
     params = layer.params
     if pixels(layer) > 1:
         return f"{pixels(layer)} pixels, which two by two are faster"
     if params["pad"] or params["kernel_width"] > params["in_width"] or (params["dilation"] > 1 and params["kernel_width"] > 1):
         return "the window is not whole"
-    return refuses_gemm(layer, packed)
+    return ""
 
 
 def refuses_bytes(layer: ConvLayer) -> str:

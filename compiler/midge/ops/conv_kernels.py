@@ -13,7 +13,8 @@ from midge.costs import shape_of
 from midge.errors import Unsupported
 from midge.fixedpoint import activation_range, quantize_multipliers
 from midge.ir import Array, Node, TensorType
-from midge.ops import conv_clamp, conv_depthwise, conv_dsp, conv_line, conv_mve, conv_planar, conv_strassen, conv_thumb, conv_winograd
+from midge.microkernels.gemm import TOTAL
+from midge.ops import conv_clamp, conv_depthwise, conv_dsp, conv_line, conv_mve, conv_planar, conv_strassen, conv_thumb, conv_w4, conv_winograd
 from midge.ops.lowering import Lowering, Packed, Variant
 from midge.program import Kernel, Operand
 
@@ -57,6 +58,7 @@ class ConvLayer:
     whole: bool = False  # layers run one after the other, on whole tensors
     out_planar: bool = False  # the output's rows are to be
     by_rows: bool = False  # a layer that could be flat is computed row by row
+    total: int = TOTAL  # the shift that is tried first where all channels are to share one
 
     @property
     def flat(self) -> bool:
@@ -111,8 +113,9 @@ class ConvLayer:
 def lower_conv(ctx: Lowering, node: Node, layer: ConvLayer, sources: list[Operand]) -> None:
     """Choose a kernel for a convolution or dense layer and append the call."""
     whole = replace(layer, in_planar=ctx.buffer(node.inputs[0]).planar, whole=ctx.whole)
+    whole = replace(whole, total=conv_planar.common_total(ctx, whole))
     layer = conv_clamp.saturated(ctx, whole)
-    variants = conv_depthwise.PLANAR_ROWS if layer.in_planar else KERNELS
+    variants = conv_depthwise.PLANAR_ROWS if layer.in_planar else conv_w4.VARIANTS if ctx.narrow and conv_w4.serves(layer) else KERNELS
     shape = shape_of(layer.params, layer.out.hwc[0] if not layer.flat else 1)
     variant = ctx.choose(variants, layer, shape)
     if conv_planar.would_rather(ctx, node, layer, variant.kernel):
@@ -128,12 +131,15 @@ def lower_conv(ctx: Lowering, node: Node, layer: ConvLayer, sources: list[Operan
     scratch, block, flat = variant.scratch(layer), _block(variant, layer), layer.flat
     least = 2 if variant.kernel is conv_line.COLUMN or (variant.kernel is conv_dsp.PAIRS and block > 1 and layer.out.hwc[1] == 1) else 1
     splits = ("in_width", "out_width") if flat and variant.kernel is not conv_strassen.KERNEL else ()
+    units: tuple[int, ...] = ()
     if variant.kernel is conv_line.COLUMN:
-        params = params | {"stride": layer.op.strides[0]}
+        params, units = params | {"stride": layer.op.strides[0]}, conv_line.units(layer)
+        scratch, block = units[-1], conv_line.most(layer)
     if variant.kernel is conv_line.LINE and conv_line.column(layer):
         params, sources, flat = params | conv_line.upright(layer), [ctx.operand(node.inputs[0], flat=True)], True
         splits = ()
-    ctx.call(node, variant.kernel, params, sources, constants, output=output, flat=flat, scratch_nbytes=scratch, block=block, least=least, splits=splits)
+    rows = {"block": block, "least": least, "scratch_nbytes": scratch}
+    ctx.call(node, variant.kernel, params, sources, constants, output=output, flat=flat, splits=splits, units=units, **rows)
     if output:
         conv_clamp.call_clamp(ctx, node, output, whole)
 

@@ -81,4 +81,15 @@ def scratch(layer: ConvLayer) -> int:
     return line_of(layer).scratch
 
 
+def most(layer: ConvLayer) -> int:
+    """Output rows of a column that a call computes at most."""
+    return line_of(layer).most
+
+
+def units(layer: ConvLayer) -> tuple[int, ...]:
+    """Call.units of a column: bytes of its strip for one block of rows, for two..."""
+    line = line_of(layer)
+    return tuple(line.strip(outputs) for outputs in range(OUTPUTS, line.most + 1, OUTPUTS))
+
+
 VARIANTS = (Variant(COLUMN, pack, refuses_column, scratch, OUTPUTS), Variant(LINE, pack, refuses_line, scratch))

@@ -7,7 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from midge.ir import Node
+from midge.microkernels.gemm import TOTAL
+from midge.microkernels.planar_stream import TOTALS, exact
 from midge.ops import conv_clamp, conv_depthwise, conv_dsp, conv_strassen
+from midge.ops.conv_depthwise import refuses_planar
+from midge.ops.conv_dsp import gemm_of
 from midge.ops.lowering import Lowering
 from midge.program import Kernel
 
@@ -47,6 +51,15 @@ def all_want_planar(ctx: Lowering, node: Node, layer: ConvLayer) -> bool:
         return any(not ctx.refusal(variant, reading) for variant in variants)
 
     return all(reader.op.kind == node.op.kind and served(reader) for reader in readers)
+
+
+def common_total(ctx: Lowering, layer: ConvLayer) -> int:
+    """The shift that suits the channels of all depthwise layers that may read planar rows, which then share routines; TOTAL if there is none."""
+    if not ctx.total:
+        nodes = [node for node in ctx.graph.nodes if node.op.kind == "Conv2D" and "dsp" in ctx.features]
+        readings = [reading for node in nodes if not refuses_planar(reading := _reading(ctx, node, layer), packed=True)]
+        ctx.total = next((total for total in TOTALS if all(exact(gemm_of(reading), total, layer.numerics) for reading in readings)), TOTAL)
+    return ctx.total
 
 
 def _reading(ctx: Lowering, reader: Node, layer: ConvLayer) -> ConvLayer:

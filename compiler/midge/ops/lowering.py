@@ -32,7 +32,8 @@ class Variant:
     """One row of an operator's KERNELS table, best first. `refuses` gives the reason why a geometry is not served, '' if it is;
     `pack` makes the constants of the kernel's struct from it, routines included; `scratch` is in bytes; `block` is how many rows one call
     may compute; `spends` marks a variant that stores more bytes of weights than the model has, for `--optimize speed` only; `bulky` one whose code
-    is much as well, which is not taken for bytes of weights that dead channels saved either."""
+    is much as well, which is not taken for bytes of weights that dead channels saved either; `narrow` one that stores two weights a byte in a kernel that
+    others store differently."""
 
     kernel: Kernel
     pack: Callable[..., Mapping[str, Packed]]
@@ -41,11 +42,12 @@ class Variant:
     block: int = 1
     spends: bool = False
     bulky: bool = False
+    narrow: bool = False
 
     @property
     def name(self) -> str:
-        """What tables and messages call it: the kernel without its prefix, `+` if it spends flash."""
-        return self.kernel.symbol.removeprefix("midge_") + ("+" if self.spends else "")
+        """What tables and messages call it: the kernel without its prefix, `+` if it spends flash, `-` if it is narrow."""
+        return self.kernel.symbol.removeprefix("midge_") + ("+" if self.spends else "-" if self.narrow else "")
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,19 @@ class Lowering:
     costs: Costs = field(default_factory=Costs)
     prefer: str = ""  # a variant to take wherever it is accepted, by name
     choices: dict[int, str] = field(default_factory=dict)  # layer -> variant decided beforehand
-    room: dict[int, int] | None = None  # layer -> bytes of scratch a kernel may use
+    room: dict[str, int] | None = None  # value -> bytes of scratch a kernel may use
     least_scratch: bool = False  # see midge.lower.Choice
     whole: bool = False  # likewise
+    narrow: bool = False  # likewise
     options: dict[int, Options] = field(default_factory=dict)  # layer -> what was offered, where the table of costs has shapes for it
     refusals: list[str] = field(default_factory=list)  # since the last call was appended
     views: dict[str, str] = field(default_factory=dict)
     pad_rows: dict[int, int] = field(default_factory=dict)  # zero_point -> longest row in bytes
     layer: int = 0
+    total: int = 0  # see midge.ops.conv_planar.common_total
+    routines: list[tuple[dict[str, str], str, Routine]] = field(default_factory=list)  # symbols of a call, the member that is a routine
+    value: str = ""  # that is computed
+    values: list[str] = field(default_factory=list)  # by layer, as layers were numbered when they were lowered
     by_content: dict[tuple[str, bytes], str] = field(default_factory=dict)
 
     def choose(self, variants: tuple[Variant, ...], geometry: Any, shape: Shape | None = None) -> Variant:
@@ -113,7 +120,7 @@ class Lowering:
         reason = variant.refuses(geometry)
         if reason or self.room is None or not variant.kernel.features:
             return reason
-        needed, free = variant.scratch(geometry), self.room.get(self.layer, 0)
+        needed, free = variant.scratch(geometry), self.room.get(self.value, 0)
         return f"needs {needed} bytes of scratch, {free} are free without a larger arena" if needed > free else ""
 
     def _cheapest(self, accepted: list[Variant], shape: Shape | None) -> Variant:
@@ -216,6 +223,7 @@ class Lowering:
         block: int = 1,
         least: int = 1,
         splits: tuple[str, ...] = (),
+        units: tuple[int, ...] = (),
     ) -> None:
         """Append a Call that writes `output` (default: the node's first), all rows of it by default, as one row if `flat`.
 
@@ -224,8 +232,6 @@ class Lowering:
         symbols already stored.
         """
         buffer = self.buffer(output or node.outputs[0])
-        symbols = {name: self.symbol(name, data) for name, data in constants.items()}
-        count = 1 if flat else buffer.rows if rows is None else rows
         self.program.calls.append(
             Call(
                 self.layer,
@@ -233,9 +239,9 @@ class Lowering:
                 kernel,
                 {name: int(value) for name, value in params.items()},
                 tuple(inputs),
-                symbols,
+                self.symbols(constants),
                 buffer.name,
-                count,
+                1 if flat else buffer.rows if rows is None else rows,
                 buffer.nbytes if flat else buffer.row_nbytes,
                 first_row,
                 scratch_nbytes,
@@ -245,9 +251,24 @@ class Lowering:
                 splits,
                 (self.graph.type(node.inputs[0]) if kernel.contract is Contract.REDUCE else buffer.type).hwc[0] if splits else 1,
                 tuple(self.refusals),
+                units=units,
             )
         )
         self.refusals = []
+
+    def symbols(self, constants: Mapping[str, Packed | str]) -> dict[str, str]:
+        """What the members of a constants struct point to."""
+        symbols = {name: self.symbol(name, data) for name, data in constants.items()}
+        self.routines += [(symbols, name, data) for name, data in constants.items() if isinstance(data, Routine)]
+        return symbols
+
+    def share_routines(self) -> None:
+        """Called once at the end of lowering: calls take a routine that other calls have, where it is as fast; what nobody calls is left out."""
+        known = self.program.routines
+        for symbols, name, routine in self.routines:
+            symbols[name] = next((other for other in routine.others if other in known), routine.symbol)
+        used = {symbols[name] for symbols, name, _ in self.routines}
+        self.program.routines = {symbol: routine for symbol, routine in known.items() if symbol in used}
 
     def symbol(self, name: str, packed: Packed | str) -> str:
         """What a member of a constants struct points to: a symbol already stored, an array or a routine."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from midge.codegen.header import sink_element
 from midge.ir import DType
 from midge.package.outline import SLASH, Outline, scaled
 from midge.program import Port
@@ -43,6 +44,7 @@ def main_files(outline: Outline) -> dict[str, str]:
         _ALIGNED,
         outline.fill("static ALIGNED(<<NAME>>_ARENA_ALIGN) int8_t arena[<<NAME>>_ARENA_BYTES];"),
         *_row(outline),
+        *_take(outline),
         outline.fill(_GOLDEN),
         _infer(outline, golden=True),
         outline.fill(_REPORT, shown=shown),
@@ -58,6 +60,7 @@ def sketch(outline: Outline) -> str:
         f"#include <{outline.name}.h>",
         outline.fill("static __attribute__((aligned(<<NAME>>_ARENA_ALIGN))) int8_t arena[<<NAME>>_ARENA_BYTES];"),
         *_row(outline),
+        *_take(outline),
         _infer(outline),
         "void setup() {\n  Serial.begin(115200);\n}",
         outline.fill(_LOOP, shown=_prints(outline, _SERIAL, "    ")),
@@ -70,6 +73,18 @@ def _row(outline: Outline) -> list[str]:
     if not outline.streams:
         return []
     return [outline.fill(_ROW, element=outline.program.inputs[0].type.dtype.c)]
+
+
+def _take(outline: Outline) -> list[str]:
+    """The function that takes rows of output, where the library hands them out."""
+    if not outline.hands_out:
+        return []
+    arrays, cases = [], []
+    for i, port in enumerate(outline.program.outputs):
+        words = {"i": str(i), "element": port.type.dtype.c}
+        arrays.append(outline.fill("static <<element>> output_<<i>>[SHOWN];", **words))
+        cases.append(outline.fill(_TAKE_CASE, **words))
+    return [outline.fill(_TAKE, arrays="\n".join(arrays), cases="\n".join(cases), element=sink_element(outline.program), shown=str(SHOWN))]
 
 
 def _infer(outline: Outline, golden: bool = False) -> str:
@@ -86,7 +101,7 @@ def _infer(outline: Outline, golden: bool = False) -> str:
             zeros = _fill(array, nbytes, _zero(outline, i, port))
             lines.append(outline.fill(_EITHER, copy=f"  memcpy({array}, golden_inputs{before}, {nbytes});", zeros=zeros) if golden else zeros)
             before += f" + {nbytes}"
-        body = "\n".join([*lines, outline.fill(_STEPPED if outline.stepwise else "  return <<name>>_run(arena);")])
+        body = "\n".join([*lines, outline.fill(_STEPPED if outline.stepwise else "  return <<name>>_run(arena<<sink>>);")])
     return f"/* One inference; 0 or an error code of the library. */\nstatic int infer(void) {{\n{body}\n}}"
 
 
@@ -105,8 +120,8 @@ def _prints(outline: Outline, printer: Printer, indent: str) -> str:
     for i, port in enumerate(outline.program.outputs):
         count = f"{outline.name.upper()}_OUTPUT_{i}_BYTES / sizeof output_{i}[0]"
         each = printer.real if port.type.dtype is DType.F32 else printer.whole
+        lines += [] if outline.hands_out else [f"const {port.type.dtype.c} *output_{i} = {outline.name}_output_{i}(arena);"]
         lines += [
-            f"const {port.type.dtype.c} *output_{i} = {outline.name}_output_{i}(arena);",
             printer.head.format(i),
             f"for (unsigned i = 0; i < {count} && i < {SHOWN}; ++i) {{",
             *(f"  {text.format(f'output_{i}[i]')}" for text in each),
@@ -126,6 +141,24 @@ _ALIGNED = """\
 _ROW = """\
 /* One row of input, as a camera or microphone delivers it. */
 static <<element>> row[<<NAME>>_INPUT_0_ROW_BYTES / sizeof(<<element>>)];"""
+
+_TAKE = """\
+/* Takes rows of output as they come: here the first elements are kept; a display or a radio would use all of them at once. */
+#define SHOWN <<shown>>u
+<<arrays>>
+static int take(void *context, unsigned output, const <<element>> *rows, unsigned first, unsigned count) {
+  (void)context;
+<<cases>>
+  return 0;
+}"""
+
+_TAKE_CASE = """\
+  if (output == <<i>>u) {
+    const unsigned row = <<NAME>>_OUTPUT_<<i>>_ROW_BYTES / sizeof output_<<i>>[0];
+    for (unsigned i = 0; i < count * row && first * row + i < SHOWN; ++i) {
+      output_<<i>>[first * row + i] = ((const <<element>> *)rows)[i];
+    }
+  }"""
 
 _GOLDEN = """\
 #ifdef <<NAME>>_GOLDEN /* test/golden_data.c is linked: its first sample takes the place of zeros. */
@@ -156,14 +189,14 @@ _STREAMED = """\
 <<fill>>
 <<start>>  int wanted = <<name>>_begin(arena);
   while (wanted > 0) {
-<<next>>    wanted = <<name>>_push_rows(arena, row, 1);
+<<next>>    wanted = <<name>>_push_rows(arena, row, 1<<sink>>);
   }
-  return wanted < 0 ? wanted : <<name>>_finish(arena);"""
+  return wanted < 0 ? wanted : <<name>>_finish(arena<<sink>>);"""
 
 _STEPPED = """\
   int left = <<name>>_begin(arena);
   while (left > 0) {
-    left = <<name>>_step(arena, 1); /* other work of the loop goes here */
+    left = <<name>>_step(arena, 1<<sink>>); /* other work of the loop goes here */
   }
   return left;"""
 

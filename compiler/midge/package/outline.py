@@ -63,6 +63,15 @@ class Outline:
         return not self.streams and self.program.state_offset >= 0
 
     @property
+    def hands_out(self) -> bool:
+        return self.program.hands_out
+
+    @property
+    def sink(self) -> str:
+        """What the functions that run are given for rows of output."""
+        return ", take, NULL" if self.hands_out else ""
+
+    @property
     def summary(self) -> str:
         return f"The neural network {self.name} as a C library, compiled by midge"
 
@@ -90,6 +99,7 @@ class Outline:
             "weights": f"{program.weight_nbytes:,}",
             "macs": f"{program.macs:,}",
             "numerics": program.numerics,
+            "sink": self.sink,
         }
 
     def fill(self, text: str, **more: str) -> str:

@@ -12,7 +12,12 @@ _SPDX = "<!-- SPDX-License-Identifier: 0BSD -->\n"
 def common_files(outline: Outline, proofs: dict[str, str]) -> dict[str, str]:
     """README.md, which points to the packages' own, and LICENSE. `proofs`: how far midge's tests go with each package."""
     rows = "\n".join(f"| [{name}](examples/{name}/README.md) | {proofs[name]} |" for name in outline.packages)
-    return {"README.md": _SPDX + outline.fill(_README, rows=rows, calls=outline.fill(_CALLS[outline.streams, outline.stepwise])), "LICENSE": _LICENSE}
+    return {"README.md": _SPDX + outline.fill(_README, rows=rows, calls=_calls(outline)), "LICENSE": _LICENSE}
+
+
+def _calls(outline: Outline) -> str:
+    lines = outline.fill(_CALLS[outline.streams, outline.stepwise]).splitlines()
+    return "\n".join([_TAKEN, *(line for line in lines if not line.startswith("read("))] if outline.hands_out else lines)
 
 
 def readme(outline: Outline, package: str) -> dict[str, str]:
@@ -55,20 +60,21 @@ if the library carries one. `midge verify` compares this folder with the model, 
 Names of authors and addresses in the packages' files are placeholders: set them before you publish.
 """
 
+_TAKEN = "/* take(context, output, rows, first, count) is a function of yours; it gets rows of output as soon as they are complete. */"
 _CALLS = {
     (False, False): """\
 memcpy(<<name>>_input_0(arena), samples, <<NAME>>_INPUT_0_BYTES);
-int error = <<name>>_run(arena); /* 0, or a negative <<NAME>>_ERROR_x */
+int error = <<name>>_run(arena<<sink>>); /* 0, or a negative <<NAME>>_ERROR_x */
 read(<<name>>_output_0(arena));""",
     (False, True): """\
 memcpy(<<name>>_input_0(arena), samples, <<NAME>>_INPUT_0_BYTES);
 int left = <<name>>_begin(arena); /* or a negative <<NAME>>_ERROR_x */
-while (left > 0) { left = <<name>>_step(arena, 1); }
+while (left > 0) { left = <<name>>_step(arena, 1<<sink>>); }
 read(<<name>>_output_0(arena));""",
     (True, False): """\
 int wanted = <<name>>_begin(arena); /* or a negative <<NAME>>_ERROR_x */
-while (wanted > 0) { wanted = <<name>>_push_rows(arena, next_row(), 1); }
-int error = <<name>>_finish(arena);
+while (wanted > 0) { wanted = <<name>>_push_rows(arena, next_row(), 1<<sink>>); }
+int error = <<name>>_finish(arena<<sink>>);
 read(<<name>>_output_0(arena));""",
 }
 """How a library is called, by whether its input is streamed and whether it runs in steps."""

@@ -22,10 +22,13 @@ _SPDX = "// SPDX-License-Identifier: 0BSD\n"
 def rust_files(outline: Outline) -> dict[str, str]:
     """Cargo.toml, build.rs, rust/lib.rs and examples/rust/main.rs.
 
-    Raises: Unsupported for a library with memories of its own: one instance at a time may run, which a safe interface cannot promise.
+    Raises: Unsupported for a library with memories of its own: one instance at a time may run, which a safe interface cannot promise; and for one that
+    hands out rows of its outputs.
     """
     if outline.program.memories:
         raise Unsupported("--package rust: with --memory only one instance may run at a time, which a safe interface cannot promise; leave one of them out")
+    if outline.hands_out:
+        raise Unsupported("--package rust: rows that are handed to a function (--stream-output) have no safe interface yet; leave one of them out")
     sources = outline.source_list('    "{}",')
     flags = ", ".join(f'"{flag}"' for flag in outline.target.flags)
     return {

@@ -14,9 +14,10 @@ from midge.ir import Graph
 from midge.passes.fuse import fold_constants, fuse_activation, fuse_affine, fuse_pad
 from midge.passes.integer import edges, refuse_float, signed, unify
 from midge.passes.layout import layout, read_planes
+from midge.passes.ports import nhwc_ports
 
 CANONICAL: tuple[Callable[[Graph], Graph], ...] = (signed, fold_constants, layout, fuse_affine, fuse_activation, fuse_pad, layout)
-INTEGER: tuple[Callable[[Graph], Graph], ...] = (unify, refuse_float, read_planes)
+INTEGER: tuple[Callable[[Graph], Graph], ...] = (unify, refuse_float)
 
 
 def canonicalize(graph: Graph) -> Graph:
@@ -27,10 +28,14 @@ def canonicalize(graph: Graph) -> Graph:
     return check(graph)
 
 
-def integerize(graph: Graph, io: str = "quantized") -> Graph:
-    """Run INTEGER on a quantized Graph, then give it the ports that `io` asks for ("quantized" or "model"), and check the result."""
+def integerize(graph: Graph, io: str = "quantized", nhwc: tuple[bool, bool] = (False, False)) -> Graph:
+    """Run INTEGER on a quantized Graph, then give it the ports that `io` asks for ("quantized" or "model"), and check the result.
+
+    nhwc: whether inputs and outputs are to be NHWC where the model has NCHW.
+    """
     for run in INTEGER:
         graph = run(graph)
+    graph = read_planes(nhwc_ports(graph, *nhwc))
     return check(edges(graph, io))
 
 

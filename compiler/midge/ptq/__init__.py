@@ -6,7 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from midge.ptq.calibration import Calibration, Progress, load_calibration
+from midge.ptq.calibration import Calibration, Progress, load_calibration, sample_types
+from midge.ptq.narrow import narrow_weights
 from midge.ptq.schemes import complete, quantize, quantize_graph
 from midge.ptq.weights import finish_weights
 
@@ -30,4 +31,4 @@ def quantize_model(
     return write_qdq(quantize(graph, samples, observer, progress))
 
 
-__all__ = ["complete", "finish_weights", "load_calibration", "quantize", "quantize_graph", "quantize_model"]
+__all__ = ["complete", "finish_weights", "load_calibration", "narrow_weights", "quantize", "quantize_graph", "quantize_model", "sample_types"]

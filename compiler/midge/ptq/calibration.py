@@ -50,6 +50,16 @@ def load_calibration(source: Calibration, inputs: dict[str, TensorType], limit: 
     return [{name: array[i] for name, array in arrays.items()} for i in chosen]
 
 
+def sample_types(graph: Graph) -> dict[str, TensorType]:
+    """What samples of each input may be: as the model declares it; integers that stand for real numbers may be given as those."""
+    found = {}
+    for name in graph.inputs:
+        kind, declared = graph.type(name), graph.model_types.get(name, graph.type(name))
+        bare = declared.quant is None and declared.dtype is kind.dtype
+        found[name] = declared.with_quant(kind.dtype, kind.quant) if bare else declared
+    return found
+
+
 def _files(path: Path) -> list[Path]:
     """The file, or those in the folder, in the order of their names."""
     if not path.exists():

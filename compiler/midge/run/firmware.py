@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midge.errors import UsageError, VerifyFailed
+from midge.run.adapter import STREAMED_INPUT, STREAMED_RUN, handed_out
 from midge.toolchain import Sizes
 
 Bytes = NDArray[np.uint8]
@@ -117,10 +118,15 @@ def adapter_header(manifest: Mapping[str, Any]) -> str:
     """Text of midge_model.h: one model's API under names the test firmware knows."""
     model = Model.from_manifest(manifest)
     name, upper = model.name, model.name.upper()
-    inputs, run = _pointer_function("void *model_input(void *arena", f"(void *){name}_input_", len(model.input_bytes)), f"    return {name}_run(arena);"
+    sink = ", model_take, model_next" if manifest.get("hands_out") else ""
+    inputs, run = _pointer_function("void *model_input(void *arena", f"(void *){name}_input_", len(model.input_bytes)), f"    return {name}_run(arena{sink});"
     if manifest.get("runs") == "stream":
-        inputs, run = _STREAMED_INPUT.replace("UPPER", upper), _STREAMED_RUN.replace("UPPER", upper).replace("NAME", name)
+        inputs, run = STREAMED_INPUT.replace("UPPER", upper), STREAMED_RUN.replace("UPPER", upper).replace("NAME", name).replace("SINK", sink)
     outputs = _pointer_function("const void *model_output(const void *arena", f"(const void *){name}_output_", len(model.output_bytes))
+    if sink:
+        run = "    for (unsigned i = 0; i < MODEL_OUTPUT_COUNT; ++i) {\n        model_next[i] = 0;\n    }\n" + run
+        outputs = ""
+        inputs = f"{handed_out(manifest, upper)}\n{inputs}"
     return f"""\
 /* Generated: the API of {name} under the names the test firmware uses. */
 #ifndef MIDGE_MODEL_H
@@ -149,25 +155,6 @@ static inline int model_run(void *arena) {{
 {_size_function("model_output_bytes", model.output_bytes)}
 #endif
 """
-
-
-_STREAMED_INPUT = """\
-static int32_t model_rows[(UPPER_INPUT_0_ROWS * UPPER_INPUT_0_ROW_BYTES + 3u) / 4u];
-
-static inline void *model_input(void *arena, uint32_t index) {
-    (void)arena;
-    (void)index;
-    return model_rows;
-}
-"""
-
-_STREAMED_RUN = """\
-    int left = NAME_begin(arena);
-    for (unsigned row = 0, count = 1; left > 0; row += count, count = count % 3u + 1u) {
-        count = count < (unsigned)left ? count : (unsigned)left;
-        left = NAME_push_rows(arena, (const void *)((const char *)model_rows + row * UPPER_INPUT_0_ROW_BYTES), count);
-    }
-    return left < 0 ? left : NAME_finish(arena);"""
 
 
 def _pointer_function(head: str, call: str, count: int) -> str:

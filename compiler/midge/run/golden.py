@@ -60,12 +60,14 @@ def _shown(program: Program, layer: Layer) -> Iterator[tuple[int, int, int]]:
     """What MIDGE_HOOK_END tells of a layer, in the order it does: row, first byte, bytes."""
     stepped = stepped_calls(program)
     for step in program.steps:
+        if step.call < 0:
+            continue
         call = program.calls[step.call]
-        if step.call < 0 or call.layer != layer.index or call.output != layer.buffer:
+        if call.layer != layer.index or call.output != layer.buffer:
             continue
         buffer = program.buffer(call.output)
         if step.call not in stepped:
-            yield 0, 0, buffer.nbytes
+            yield from [(0, 0, buffer.nbytes)] if buffer.contiguous else [(row, row * buffer.row_nbytes, buffer.row_nbytes) for row in range(buffer.rows)]
         elif call.kernel.contract is Contract.REDUCE:
             if step.first + step.count == call.rows:
                 yield 0, 0, buffer.nbytes

@@ -9,7 +9,7 @@ import numpy as np
 
 from midge.errors import IRError
 from midge.ir import Array
-from midge.program import Call, Contract, Operand, Program, Step
+from midge.program import ARRIVAL, Call, Contract, Operand, Program, Step
 
 GUARD = 64  # bytes on both sides of the arena that must stay untouched
 Trace = Callable[[int, Array], None]
@@ -42,13 +42,16 @@ class Interpreter:
             whole[:] = self.random.integers(0, 256, whole.size, np.uint8)
         guards = [np.concatenate([whole[:GUARD], whole[-GUARD:]]) for whole in self.guarded.values()]
         given = [np.ascontiguousarray(array, port.type.dtype.numpy).reshape(-1).view(np.uint8) for port, array in zip(program.inputs, inputs, strict=True)]
-        arrives = any(step.call < 0 for step in program.steps)
-        for port, data in list(zip(program.inputs, given, strict=True))[1 if arrives else 0 :]:
+        for port, data in list(zip(program.inputs, given, strict=True))[1 if program.streams else 0 :]:
             self._put(port.buffer, 0, data)
+        handed: list[list[Array]] = [[] for _ in program.outputs]
         left = [call.rows for call in program.calls]
         written = {} if trace is None else {call.output: np.zeros(program.buffers[call.output].nbytes, np.uint8) for call in program.calls}
         for step in program.steps:
-            if step.call < 0:
+            if step.output >= 0:
+                handed[step.output].append(self._rows_of(program.outputs[step.output].buffer, step).copy())
+                continue
+            if step.call == ARRIVAL:
                 port = program.inputs[0]
                 nbytes = program.buffers[port.buffer].row_nbytes
                 self._put(port.buffer, step.first, given[0][step.first * nbytes : (step.first + step.count) * nbytes])
@@ -64,7 +67,8 @@ class Interpreter:
                     trace(call.layer, program.buffers[call.output].hwc(written[call.output].copy()))
         if any((np.concatenate([whole[:GUARD], whole[-GUARD:]]) != guard).any() for whole, guard in zip(self.guarded.values(), guards, strict=True)):
             raise IRError("a kernel wrote outside the arena")
-        return [self._view(port.buffer).copy().view(port.type.dtype.numpy).reshape(port.type.shape) for port in program.outputs]
+        found = [np.concatenate(rows) if rows else self._view(port.buffer).copy() for port, rows in zip(program.outputs, handed, strict=True)]
+        return [data.view(port.type.dtype.numpy).reshape(port.type.shape) for port, data in zip(program.outputs, found, strict=True)]
 
     def _put(self, name: str, row: int, data: Array) -> None:
         """Bytes of whole rows from `row` on."""
@@ -75,6 +79,11 @@ class Interpreter:
     def _view(self, name: str) -> Array:
         buffer = self.program.buffers[name]
         return self.arenas[buffer.memory][buffer.offset : buffer.offset + buffer.nbytes]
+
+    def _rows_of(self, name: str, step: Step) -> Array:
+        """The bytes of the rows that a step hands out."""
+        buffer = self.program.buffers[name]
+        return self.arenas[buffer.memory][buffer.offsets[step.first] :][: step.count * buffer.row_nbytes]
 
     def _keep(self, call: Call, step: Step, written: Array) -> None:
         """Copy what a step wrote."""

@@ -10,6 +10,7 @@ import numpy as np
 from midge.errors import UsageError
 from midge.ir import Array, DType, Graph, TensorType
 from midge.ops.build import quantize
+from midge.passes.ports import from_port, to_port
 
 SEED = 20240229
 FLOAT_SPAN = 4.0  # random floats for an input whose range is not known lie in [-FLOAT_SPAN, FLOAT_SPAN]
@@ -19,6 +20,7 @@ Sample = list[Array]
 
 def load_samples(path: Path, graph: Graph, limit: int) -> list[Sample]:
     """The first `limit` samples of a .npz or .npy file, one array per input of `graph`, each in the element type and shape of the input.
+    Files have the layout of the model; what is NHWC in the library only is transposed.
 
     A .npz has one array per input name; for one input, its only array will do. An array is one sample, or has a leading sample dimension. Arrays
     of the input's element type are taken as they are, float arrays are quantized by its scale and zero_point.
@@ -30,7 +32,10 @@ def load_samples(path: Path, graph: Graph, limit: int) -> list[Sample]:
     for name in graph.inputs:
         if name not in held and not (len(held) == len(graph.inputs) == 1):
             raise UsageError(f"data '{path}': no array named '{name}' (has {', '.join(sorted(held)) or 'nothing'}); name each array after its input")
-        arrays.append(_fit(path, held[name] if name in held else next(iter(held.values())), name, graph.type(name), limit))
+        moved, kind = name in graph.nhwc, graph.type(name)
+        shape = from_port(np.empty(kind.shape, bool), moved).shape
+        array = _fit(path, held[name] if name in held else next(iter(held.values())), name, kind.with_shape(shape), limit)
+        arrays.append(np.stack([to_port(sample, moved) for sample in array]) if moved and len(array) else array)
     counts = {len(array) for array in arrays}
     if counts != {max(counts, default=0)}:
         raise UsageError(f"data '{path}': the inputs have different numbers of samples: {', '.join(map(str, sorted(counts)))}")

@@ -14,6 +14,7 @@ from midge.costs import Costs, Shape
 from midge.ir import Graph
 from midge.lower import Choice, lower, offers
 from midge.program import Program
+from midge.ptq.narrow import narrow_weights
 from midge.run.qemu import run_qemu
 from midge.schedule import place
 from midge.targets import Target
@@ -23,21 +24,26 @@ Progress = Callable[[int, int], None]
 
 
 def tune(graph: Graph, target: Target, costs: Costs, progress: Progress | None = None) -> Costs:
-    """Costs of every variant on every layer of an integer Graph that `costs` has no row for, in executed instructions under QEMU.
+    """Costs of every variant on every layer of an integer Graph that `costs` has no row for, in executed instructions under QEMU; of those
+    for weights of four bits, too.
 
     Raises: ToolMissing without the cross compiler and the emulator.
     """
-    wanted: dict[str, dict[int, Shape]] = {}
-    for layer, (names, shape) in offers(graph, target).items():
-        for name in names:
-            if len(names) > 1 and shape not in costs.rows.get(name, {}):
-                wanted.setdefault(name, {})[layer] = shape
+    wanted: dict[str, dict[str, Shape]] = {}
+    narrow = narrow_weights(graph)[0]
+    for offered in (offers(graph, target), offers(narrow, target, narrow=True)):
+        for value, (names, shape) in offered.items():
+            for name in names:
+                if len(names) > 1 and shape not in costs.rows.get(name, {}):
+                    wanted.setdefault(name, {})[value] = shape
     found = Costs()
-    for done, (name, layers) in enumerate(sorted(wanted.items())):
-        program = place(lower(graph, target, "tuned", "0" * 64, Choice("speed", prefer=name)))
+    for done, (name, shapes) in enumerate(sorted(wanted.items())):
+        four = name.endswith("-") or "_w4_" in name
+        program = place(lower(narrow if four else graph, target, "tuned", "0" * 64, Choice("speed", prefer=name, narrow=four)))
         counts = _profile(program, target)
-        for layer, shape in layers.items():
-            found.add(name, shape, counts[layer])
+        layers = {layer.value: layer.index for layer in program.layers}
+        for value, shape in shapes.items():
+            found.add(name, shape, counts[layers[value]])
         if progress:
             progress(done + 1, len(wanted))
     return found

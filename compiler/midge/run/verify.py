@@ -5,7 +5,7 @@ it, and compares every byte of every layer with the numpy reference of the Graph
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import numpy as np
 
 from midge.codegen.manifest import changed_files, load_manifest
 from midge.codegen.reference import load_reference
-from midge.errors import UsageError, VerifyFailed
+from midge.errors import ToolMissing, UsageError, VerifyFailed
 from midge.ir import Array, Graph
 from midge.program import planar_order
+from midge.run.executed import Executed, executed
 from midge.run.firmware import RunResult
 from midge.run.host import run_host
 from midge.run.qemu import run_qemu
@@ -52,7 +53,8 @@ class Verification:
     """What was run, what was compared, and the first difference if there is one.
 
     layers: how many were compared; 0 if only outputs were. layer_count: how many there are. instructions, layer_instructions: under QEMU. sizes: of the
-    library's objects as built for the emulated core. board: what a board on a serial line said and counted.
+    library's objects as built for the emulated core. board: what a board on a serial line said and counted. estimated: cycles that the executed instructions
+    may take by a model of the core, which is no measurement; not_estimated: why there are none.
     """
 
     on: str
@@ -69,6 +71,8 @@ class Verification:
     stack_bytes: int | None = None
     sizes: Sizes | None = None
     board: BoardResult | None = None
+    estimated: Executed | None = None
+    not_estimated: str = ""
 
     @property
     def exact(self) -> bool:
@@ -82,8 +86,10 @@ class _Runs:
     run: RunResult
     where: str
     counted: RunResult | None = None
-    profile: RunResult | None = None
+    layer_instructions: dict[int, int] | None = None
     board: BoardResult | None = None
+    estimated: Executed | None = None
+    not_estimated: str = ""
 
 
 def verify(
@@ -125,10 +131,12 @@ def verify(
         tuple(changed_files(directory)),
         tuple(runs.run.outputs),
         runs.counted.instructions if runs.counted else None,
-        runs.profile.layer_instructions if runs.profile else None,
+        runs.layer_instructions,
         runs.counted.stack_bytes if runs.counted else runs.board.stack_bytes if runs.board else None,
         runs.counted.sizes if runs.counted else None,
         runs.board,
+        runs.estimated,
+        runs.not_estimated,
     )
 
 
@@ -137,11 +145,21 @@ def _run(directory: Path, manifest: dict[str, Any], on: str, core: str, stacked:
     if on == "host":
         return _Runs(run_host(directory, stacked, trace=layers, sanitize=sanitize), "host")
     if on == "qemu":
-        first = [array[:1] for array in stacked]
-        run = run_qemu(directory, core, stacked, trace=layers)
-        return _Runs(run, core, run_qemu(directory, core, first), run_qemu(directory, core, first, profile=True) if layers else None)
+        return _run_emulated(directory, core, stacked, layers)
     board = run_serial(manifest, on, stacked, layers=layers, hertz=hertz)
     return _Runs(board.run, core, board=board)
+
+
+def _run_emulated(directory: Path, core: str, stacked: Sequence[Array], layers: bool) -> _Runs:
+    """All samples, then the first one alone to count; without a model of the core or a plugin for the emulator, layers are counted by the board's timer."""
+    first = [array[:1] for array in stacked]
+    runs = _Runs(run_qemu(directory, core, stacked, trace=layers), core, run_qemu(directory, core, first))
+    try:
+        found = executed(directory, core, first)
+    except (ToolMissing, UsageError, VerifyFailed) as error:
+        counts = run_qemu(directory, core, first, profile=True).layer_instructions if layers else None
+        return replace(runs, layer_instructions=counts, not_estimated=str(error))
+    return replace(runs, layer_instructions={index: cost.instructions for index, cost in found.layers.items()} if layers else None, estimated=found)
 
 
 def _compare(graph: Graph, layers: list[dict[str, Any]], samples: Sequence[Sequence[Array]], run: RunResult, end: int) -> tuple[int, Difference | None]:

@@ -7,6 +7,6 @@ from __future__ import annotations
 from midge.schedule.certify import certify
 from midge.schedule.memories import parse_memories
 from midge.schedule.plan import Wish, place
-from midge.schedule.timeline import spare, used
+from midge.schedule.timeline import may_save, spare, used
 
-__all__ = ["Wish", "certify", "parse_memories", "place", "spare", "used"]
+__all__ = ["Wish", "certify", "may_save", "parse_memories", "place", "spare", "used"]

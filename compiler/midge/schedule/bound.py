@@ -97,17 +97,17 @@ def task_bound(graph: CutGraph, task: int, chain: int) -> int:
     return min(least, graph.cheapest(before | others, task) + added - int(tables.weight[new]))
 
 
-def lower_bound(tables: Tables, usage: NDArray[np.int64], known: int, cuts: int) -> tuple[int, bool]:
+def lower_bound(tables: Tables, usage: NDArray[np.int64], known: int, cuts: int, enough: int = 1 << 62) -> tuple[int, bool]:
     """(bound, whether every task was looked at). usage: what was in use at each task in some order, so that a task below the bound need not be cut.
 
-    known: a bound to begin with. cuts: tasks looked at, at most; those with most in use first.
+    known: a bound to begin with. cuts: tasks looked at, at most; those with most in use first. enough: a bound above this will do.
     """
     graph, bound = make_graph(tables), known
     chains = tables.chain_of()
     for count, task in enumerate(np.argsort(-usage, kind="stable").tolist()):
         if usage[task] <= bound:
             return bound, True
-        if count == cuts:
+        if count == cuts or bound > enough:
             return bound, False
         bound = max(bound, task_bound(graph, task, int(chains[task])))
     return bound, True

@@ -2,11 +2,13 @@
 """The independent checker: plays the steps of a Program on an arena of owners and shares no code with the scheduler.
 
 Every byte of the arena knows which row of which buffer it holds, or whose accumulators. A step may only read bytes that still belong to the rows it
-names, and may write where it likes: overwriting something still needed shows at the next read, or at the end for outputs.
+names, and may write where it likes: overwriting something still needed shows at the next read, or at the end for outputs. A view has to lie on the very
+bytes that it shows, and those have to be in the rows of the tensors that own them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,7 +16,8 @@ from itertools import pairwise
 import numpy as np
 
 from midge.errors import IRError
-from midge.program import Buffer, Call, Contract, Operand, Program, Step
+from midge.ir import Array
+from midge.program import ARRIVAL, Buffer, Call, Contract, Operand, Program, Step
 
 NOBODY = -1
 Span = tuple[int, int]
@@ -48,22 +51,26 @@ class _Player:
             self.numbers[name] = count
             count += buffer.rows
         self.accumulators = count  # number of the first call's
+        self.parts = {name for name, buffer in program.buffers.items() for name in (name, *(piece.buffer for piece in buffer.pieces)) if buffer.pieces}
+        self.views = {name: self.shown(buffer) for name, buffer in program.buffers.items() if buffer.pieces}
         self.done = [0] * len(program.calls)
         self.arrived = 0
+        self.given = [0] * len(program.outputs)  # rows that were handed out
         self.top = 0
 
     def play(self) -> Certificate:
         program = self.program
-        arrive = any(step.call < 0 for step in program.steps)
-        for port in program.inputs[1 if arrive else 0 :]:
+        for port in program.inputs[1 if program.streams else 0 :]:
             for row in range(program.buffers[port.buffer].rows):
                 self.bring(program.buffers[port.buffer], row)
         if program.state_offset >= 0:
             self.owners[""][program.state_offset : program.state_offset + 8] = NOBODY - 1
         for index, step in enumerate(program.steps):
             self.where = f"step {index}"
-            if step.call < 0:
+            if step.call == ARRIVAL:
                 self.arrive(step)
+            elif step.call < 0:
+                self.hand_out(step)
             else:
                 self.where += f" (rows {step.first} to {step.first + step.count - 1} of '{program.calls[step.call].name}')"
                 self.step(program.calls[step.call], step)
@@ -71,11 +78,7 @@ class _Player:
         short = [call.name for call, done in zip(program.calls, self.done, strict=True) if done != call.rows]
         if short:
             raise IRError(f"not every row is computed: {', '.join(short)}")
-        for port in program.outputs:
-            buffer = program.buffers[port.buffer]
-            if not buffer.contiguous:
-                raise IRError(f"output '{port.name}' is not in one piece")
-            self.must_hold(buffer, 0, buffer.nbytes)
+        self.outputs()
         if program.state_offset >= 0 and (self.owners[""][program.state_offset : program.state_offset + 8] != NOBODY - 1).any():
             raise IRError("what is kept between calls was overwritten")
         return Certificate(len(program.steps), self.top)
@@ -97,10 +100,32 @@ class _Player:
             low, high = self.span(buffer, row)
             self.owners[buffer.memory][low:high] = self.numbers[buffer.name] + row
 
+    def hand_out(self, step: Step) -> None:
+        """Rows of an output, in their order, all there and in one piece."""
+        if step.output >= len(self.given) or step.first != self.given[step.output]:
+            raise IRError(f"{self.where}: row {step.first} of output {step.output} is handed out after {self.given[step.output : step.output + 1]} rows")
+        self.given[step.output] += step.count
+        buffer = self.program.buffers[self.program.outputs[step.output].buffer]
+        self.must_hold(buffer, step.first * buffer.row_nbytes, step.count * buffer.row_nbytes)
+
+    def outputs(self) -> None:
+        """Every output was handed out, or all of them are there in one piece."""
+        for port, given in zip(self.program.outputs, self.given, strict=True):
+            buffer = self.program.buffers[port.buffer]
+            if self.program.hands_out:
+                if given != buffer.rows:
+                    raise IRError(f"{given} of the {buffer.rows} rows of output '{port.name}' are handed out")
+                continue
+            if not buffer.contiguous:
+                raise IRError(f"output '{port.name}' is not in one piece")
+            self.must_hold(buffer, 0, buffer.nbytes)
+
     def span(self, buffer: Buffer, row: int) -> Span:
         """Bytes of a row, inside the arena and aligned."""
         low = buffer.offsets[row] if len(buffer.offsets) == buffer.rows else -1
-        if low < 0 or low + buffer.row_nbytes > self.sizes.get(buffer.memory, 0) or (row == 0 and low % buffer.align):
+        pixels = buffer.rows == 1 and (buffer.type.hwc[1] > 1 or buffer.name not in self.parts)
+        align = buffer.align if pixels else math.gcd(buffer.align, buffer.row_nbytes)
+        if low < 0 or low + buffer.row_nbytes > self.sizes.get(buffer.memory, 0) or low % align:
             where = f"the {buffer.memory or 'arena'} of {self.sizes.get(buffer.memory, 0)} bytes"
             raise IRError(f"row {row} of '{buffer.name}' at {low} (+{buffer.row_nbytes}) is outside {where} or misaligned")
         self.top = max(self.top, low + buffer.row_nbytes)
@@ -189,17 +214,39 @@ class _Player:
         if any(before[1] != after[0] for before, after in pairwise(spans)):
             raise IRError(f"{self.where}: rows {rows.start} to {rows.stop - 1} of '{buffer.name}' are taken as one piece and are not")
         low = spans[0][0] + start - rows.start * buffer.row_nbytes
+        if start == 0 and low % (buffer.align if nbytes == buffer.nbytes > buffer.row_nbytes else math.gcd(buffer.align, nbytes)):
+            raise IRError(f"{self.where}: '{buffer.name}' at {low} is taken as one piece and misaligned")
         return low, low + nbytes
+
+    def shown(self, view: Buffer) -> tuple[Array, Array]:
+        """The place of every byte of a view, and the row that it is of."""
+        places, numbers = np.full(view.nbytes, -1, np.int64), np.full(view.nbytes, NOBODY, np.int64)
+        for piece in view.pieces:
+            source, part = self.program.buffers[piece.buffer], slice(piece.at, piece.at + piece.nbytes)
+            if source.pieces or source.memory != view.memory or not 0 <= piece.start <= source.nbytes - piece.nbytes or (numbers[part] != NOBODY).any():
+                raise IRError(f"view '{view.name}': {piece} shows no bytes of a tensor, or is shown twice")
+            row, at = np.divmod(np.arange(piece.start, piece.start + piece.nbytes), source.row_nbytes)
+            places[part], numbers[part] = np.array(source.offsets)[row] + at, self.numbers[source.name] + row
+        if (numbers == NOBODY).any():
+            raise IRError(f"view '{view.name}': bytes of it are nobody's")
+        return places, numbers
 
     def must_hold(self, buffer: Buffer, start: int, nbytes: int) -> Span:
         """The bytes are in one piece and still hold the rows they should."""
         low, high = self.piece(buffer, start, nbytes)
-        wanted = self.numbers[buffer.name] + np.arange(start, start + nbytes) // buffer.row_nbytes
+        if buffer.pieces:
+            places, wanted = (each[start : start + nbytes] for each in self.views[buffer.name])
+            if (places != np.arange(low, high)).any():
+                raise IRError(f"{self.where}: view '{buffer.name}' does not lie where what it shows is")
+        else:
+            wanted = self.numbers[buffer.name] + np.arange(start, start + nbytes) // buffer.row_nbytes
         wrong = np.flatnonzero(self.owners[buffer.memory][low:high] != wanted)
         if wrong.size:
             raise IRError(f"{self.where}: byte {start + int(wrong[0])} of '{buffer.name}' is not there any more")
         return low, high
 
     def own(self, buffer: Buffer, start: int, nbytes: int) -> None:
+        if buffer.pieces:
+            raise IRError(f"{self.where}: writes to '{buffer.name}', which is a view")
         low, high = self.piece(buffer, start, nbytes)
         self.owners[buffer.memory][low:high] = self.numbers[buffer.name] + np.arange(start, start + nbytes) // buffer.row_nbytes

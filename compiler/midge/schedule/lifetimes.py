@@ -30,6 +30,7 @@ class Item:
     rects: list[Rect] = field(default_factory=list)
     objects: list[tuple[int, int]] = field(default_factory=list)  # (object, where in the item)
     step: int = -1  # whose scratch this is
+    tensor: bool = False  # more than a row, which is placed where it is least in the way
 
     @property
     def span(self) -> int:
@@ -80,6 +81,7 @@ def make_items(problem: Problem, order: list[int]) -> list[Item]:
     for members in groups_of(problem).values():
         item = Item(math.lcm(*(problem.objects[o].align for o in members)))
         item.objects = [(o, problem.objects[o].at) for o in members]
+        item.tensor = len({at for _, at in item.objects}) > 1 and problem.objects[members[0]].group not in problem.rows
         item.rects = [Rect(*lives[o], at, problem.objects[o].nbytes) for o, at in item.objects if lives[o] != (0, -1)]
         items.append(item)
     alone = [o for o, life in enumerate(lives) if problem.objects[o].group < 0 and life != (0, -1)]

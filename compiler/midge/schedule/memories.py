@@ -2,7 +2,8 @@
 """Several memories: what is touched most often, for the bytes it takes, goes to the fast ones.
 
 The order of steps is that of one arena. Units are whole buffers, all rows of them, and all scratch. The densest unit, bytes touched in a run over bytes
-it ever has alive, is taken into a fast memory as long as that can be placed; ports stay in the arena, which the caller gives.
+it ever has alive, is taken into a fast memory as long as that can be placed; ports stay in the arena, which the caller gives, and so do tensors that a
+view shows together with others.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def divide(program: Program, rows: Rows, solution: Solution, memories: Sequence[
                 taken.append(unit)
         left = [unit for unit in left if unit not in taken]
         _move(program, rows, solution, taken, memory)
-    stay = {*left, *(port.buffer for port in program.inputs + program.outputs)}
+    stay = {*left, *_bound(program)}
     program.arena_nbytes = max(4, _settle(program, rows, solution, stay, "", None))
     if program.arena_nbytes > arena.capacity:
         raise UsageError(f"--memory {arena.name}: {program.arena_nbytes} bytes remain for it, it has {arena.capacity}; try --optimize ram")
@@ -68,23 +69,34 @@ def _units(program: Program) -> list[str]:
     """Everything that may move, the densest first."""
     touched: dict[str, int] = {}
     alive: dict[str, int] = {}
-    ports = {port.buffer for port in program.inputs + program.outputs}
+    bound = _bound(program)
     for each in timeline(program):
         unit = SCRATCH if each.row < 0 else each.name
-        if unit not in ports:
+        if unit not in bound:
             reads = sum(1 for step in program.steps[max(each.first, 0) : each.last + 1] if step.call >= 0 and _touches(program, step.call, each.name))
             touched[unit] = touched.get(unit, 0) + each.nbytes * max(2, reads)
             alive[unit] = max(alive.get(unit, 0), each.nbytes) if unit == SCRATCH else alive.get(unit, 0) + each.nbytes
     return sorted(touched, key=lambda unit: (-touched[unit] / max(1, alive[unit]), unit))
 
 
+def _bound(program: Program) -> set[str]:
+    """What stays in the arena: ports, what they show, and what views show together."""
+    found = {port.buffer for port in program.inputs + program.outputs}
+    for view in program.buffers.values():
+        shown = {piece.buffer for piece in view.pieces}
+        if len(shown) > 1 or view.name in found:
+            found |= shown
+    return found
+
+
 def _touches(program: Program, call: int, name: str) -> bool:
-    return program.calls[call].output == name or any(operand.buffer == name for operand in program.calls[call].inputs)
+    read = [program.buffers[operand.buffer] for operand in program.calls[call].inputs if operand.buffer]
+    return program.calls[call].output == name or any(buffer.name == name or any(piece.buffer == name for piece in buffer.pieces) for buffer in read)
 
 
 def _part(rows: Rows, units: set[str]) -> Problem:
     """The Problem of some units: the other objects are never touched."""
-    kept = {o for name, objects in rows.objects.items() if name in units for o in objects}
+    kept = {o for name in rows.cells.first if name in units for o in rows.cells.all_of(name)}
     if SCRATCH in units:
         kept |= set(rows.scratch.values())
     if rows.state >= 0 and STATE in units:
@@ -98,7 +110,7 @@ def _part(rows: Rows, units: set[str]) -> Problem:
     whole = rows.problem
     objects = tuple(each if o in kept else Object(each.nbytes, each.align) for o, each in enumerate(whole.objects))
     chains = tuple(tuple(part(task) for task in chain) for chain in whole.chains)
-    return Problem(objects, chains, tuple(o for o in whole.initial if o in kept), tuple(o for o in whole.final if o in kept), whole.scratch_align)
+    return Problem(objects, chains, tuple(o for o in whole.initial if o in kept), tuple(o for o in whole.final if o in kept), whole.scratch_align, whole.rows)
 
 
 @dataclass(frozen=True)
@@ -136,12 +148,11 @@ def _settle(program: Program, rows: Rows, solution: Solution, units: set[str], n
     """Write the places of some units into the Program; returns the bytes they take."""
     places = _place(rows, solution, units | ({STATE} if not name else set()), capacity)
     assert places is not None
-    for buffer in (program.buffers[unit] for unit in sorted(units) if unit != SCRATCH):
-        objects, buffer.memory = rows.objects[buffer.name], name
-        if len(objects) == 1:
-            buffer.put(places.addresses.get(objects[0], 0))
-        else:
-            buffer.offsets = tuple(places.addresses.get(o, 0) for o in objects)
+    addresses = [places.addresses.get(o, 0) for o in range(len(rows.problem.objects))]
+    for buffer in (program.buffers[unit] for unit in sorted(units) if unit in rows.cells.first):
+        buffer.memory = name
+        rows.cells.place(buffer.name, addresses)
+    program.settle_views()
     if SCRATCH in units:
         program.scratch_memory = name
         held = {call: places.addresses.get(o, -1) for call, o in rows.scratch.items()}

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Addresses for the items of an ordered problem: first fit in some orders, then in many, then what sticks out first, then a constraint solver."""
+"""Addresses for the items of an ordered problem: first fit in some orders, then what sticks out first on several grids, then a constraint
+solver."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
+import math
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +14,15 @@ import numpy as np
 from midge.schedule._first_fit import Conflicts
 from midge.schedule.cpsat import place_exactly
 from midge.schedule.lifetimes import Item, conflicts_of
-from midge.schedule.tables import Ints
+from midge.schedule.tables import Ints, as_ints
 
-WORK = 60_000_000
-"""Pairs looked at by first fit, about: so that the number of tries falls with the size of the problem."""
-LEAST_TRIES, SHUFFLES, SQUEAKS, PATIENCE = 100, 300, 2000, 120
-EFFORT = 0.04  # of the constraint solver, in its deterministic seconds
-MOST_EXACT = 1000  # items; with more the constraint solver gets nowhere
+WORK = 60_000_000  # pairs that first fit looks at: the number of tries falls with the size of the problem
+LEAST_WORK = 50_000  # what a try counts for at least
+PATIENCE = 120  # tries that bring nothing before another start is made
+ODDS = 8, 1  # one in so many tries that made it worse is followed up
+EFFORT = 0.02  # of the constraint solver, in its deterministic seconds
+MOST_EXACT = 500  # items; with more the constraint solver gets nowhere
+COMMON = 8  # a grid is of use if one in so many items may lie on it
 NO_LIMIT = 2**31 - 1
 
 
@@ -37,61 +41,73 @@ class Placer:
         self.items, self.target, self.unit = items, target, unit
         self.conflicts = Conflicts(*conflicts_of(items))
         self.best = Placed(np.zeros(len(items), np.int32), NO_LIMIT)
-        self.tries_left = max(LEAST_TRIES, WORK // (self.conflicts.pairs + 50 * len(items) + 1))
-        self.random = random.Random(0)
-        self.rigid = [i for i, item in enumerate(items) if len({at for _, at in item.objects}) > 1]
-        self.orders = [sorted(range(len(items)), key=key) for key in sort_keys(items)]
+        self.turn = 0
+        self.rigid = [i for i, item in enumerate(items) if item.tensor]
+        self.orders = [as_ints(sorted(range(len(items)), key=key)) for key in sort_keys(items)]
+        self.aligns = [as_ints([item.align for item in items])]
 
     @property
     def done(self) -> bool:
-        return self.best.arena <= self.target or self.tries_left <= 0
+        return self.best.arena <= self.target
 
-    def attempt(self, order: list[int], pins: tuple[int, ...] = (), tight: bool = False, whole: bool = False) -> Placed:
-        """First fit; `pins` says for each rigid item: 0 in its turn, 1 first and lowest, 2 first and highest. `whole`: go on past the best found."""
-        top = np.zeros(len(self.items), np.int32)
-        ahead = [item for item, pin in zip(self.rigid, pins, strict=False) if pin]
-        for item, pin in zip(self.rigid, pins, strict=False):
-            top[item] = self.target if pin == 2 else 0
-        sequence = ahead + [item for item in order if item not in ahead] if ahead else order
-        self.tries_left -= 1
-        addresses, arena = self.conflicts.first_fit(np.array(sequence, np.int32), top, tight, NO_LIMIT if whole else self.best.arena)
-        if addresses is None:
-            return self.best
-        found = Placed(addresses, -(-arena // self.unit) * self.unit)
-        if found.arena < self.best.arena:
-            self.best = found
-        return found
+    def keep(self, addresses: Ints, arena: int) -> None:
+        arena = -(-arena // self.unit) * self.unit
+        if arena < self.best.arena:
+            self.best = Placed(addresses, arena)
 
     def quick(self) -> None:
         """A few orders, each with the rigid items everywhere they may be."""
         for order in self.orders:
-            for pins in self.all_pins():
+            for top in self.ways():
+                ahead = top[order] >= 0
+                sequence = np.concatenate([order[ahead], order[~ahead]])
                 for tight in (False, True):
                     if self.done:
                         return
-                    self.attempt(order, pins, tight)
+                    addresses, arena = self.conflicts.first_fit(sequence, top, self.aligns[0], tight, self.best.arena)
+                    if addresses is not None:
+                        self.keep(addresses, arena)
 
-    def thorough(self) -> None:
-        """Orders near those, then what sticks out first."""
-        for order in shuffles(self):
-            if self.done:
-                break
-            self.attempt(order, self.random.choice(self.all_pins()), self.random.random() < 0.5)
-        squeak(self)
+    def thorough(self, work: int = WORK, enough: int = 0) -> None:
+        """What sticks out first, on one grid and from one order after the other, until an arena of `enough` bytes or about `work` pairs were looked at."""
+        if len(self.aligns) == 1:
+            self.aligns += grids(self.items, self.unit)
+        ways, target = np.stack(self.ways()), max(self.target, enough)
+        while work > 0 and self.best.arena > target:
+            start, grid = divmod(self.turn, len(self.aligns))
+            order, odds = self.orders[start % len(self.orders)], ODDS[start % len(ODDS)]
+            addresses, arena, tries = self.conflicts.squeak(order, ways, self.aligns[grid], target, odds, PATIENCE, self.turn)
+            self.keep(addresses, arena)
+            self.turn, work = self.turn + 1, work - max(1, tries) * max(LEAST_WORK, self.conflicts.pairs + 50 * len(self.items))
 
     def exact(self) -> None:
         """The constraint solver."""
-        if self.best.arena > self.target and len(self.items) <= MOST_EXACT:
+        if not self.done and len(self.items) <= MOST_EXACT:
             found = place_exactly(self.items, self.target, self.unit, self.best.addresses, self.best.arena, EFFORT)
-            if found is not None and found[1] < self.best.arena:
-                self.best = Placed(*found)
+            if found is not None:
+                self.keep(*found)
 
-    def all_pins(self) -> list[tuple[int, ...]]:
-        """Where the rigid items may be put first."""
-        if not self.rigid:
-            return [()]
-        others = len(self.rigid) - 1
-        return [(1, *[2] * others), (2, *[1] * others), tuple([0] * (others + 1)), (1, *[0] * others), (2, *[0] * others)]
+    def ways(self) -> list[Ints]:
+        """Where the rigid items may be put first: for each item -1 for in its turn, 0 for the lowest, else the height to stay below."""
+        found, all_others = [], self.rigid[1:]
+        high = self.target
+        for one, others in ((0, high), (high, 0), (-1, -1), (0, -1), (high, -1)) if self.rigid else ((-1, -1),):
+            top = np.full(len(self.items), -1, np.int32)
+            top[self.rigid[:1]], top[all_others] = one, others
+            found.append(top)
+        return found
+
+
+def grids(items: list[Item], unit: int) -> list[Ints]:
+    """Coarser alignments. Where the arena is full, everything lies at a sum of sizes, so at a multiple of what divides them all; to look only there helps."""
+    divisors = [math.gcd(*(n for rect in item.rects for n in (rect.at, rect.nbytes))) for item in items]
+    sizes = Counter(rect.nbytes for item in items for rect in item.rects)
+    found: dict[tuple[int, ...], None] = {}
+    for grid in sorted({math.gcd(one, other) for one in sizes for other in sizes}, reverse=True):
+        aligns = tuple(grid if n and n % grid == 0 and grid % item.align == 0 else item.align for item, n in zip(items, divisors, strict=True))
+        if grid > unit and COMMON * aligns.count(grid) >= len(items):
+            found[aligns] = None
+    return [as_ints(aligns) for aligns in found]
 
 
 def sort_keys(items: list[Item]) -> list[Callable[[int], tuple[int, ...]]]:
@@ -108,32 +124,3 @@ def sort_keys(items: list[Item]) -> list[Callable[[int], tuple[int, ...]]]:
         lambda i: (-last[i], -size[i]),
         lambda i: (first[i], -last[i]),
     ]
-
-
-def shuffles(placer: Placer) -> Iterator[list[int]]:
-    """Orders near the given ones."""
-    for _ in range(SHUFFLES):
-        order, width = placer.random.choice(placer.orders), placer.random.random() * 0.5 * len(placer.items)
-        place_in = {item: at + placer.random.random() * placer.random.random() * width for at, item in enumerate(order)}
-        yield sorted(order, key=place_in.__getitem__)
-
-
-def squeak(placer: Placer) -> None:
-    """Move what sticks out of the target forward in the order, again and again."""
-    count, orders, stalled, turn = len(placer.items), placer.orders, 0, 0
-    rank = np.empty(count)
-    rank[orders[0]] = np.arange(count)
-    spans = np.array([item.span for item in placer.items])
-    for _ in range(SQUEAKS):
-        if placer.done:
-            return
-        before = placer.best.arena
-        found = placer.attempt(np.argsort(rank, kind="stable").tolist(), placer.random.choice(placer.all_pins()), whole=True)
-        stalled = 0 if placer.best.arena < before else stalled + 1
-        for item in np.nonzero(found.addresses + spans > placer.target)[0].tolist():
-            rank[item] -= placer.random.random() * 0.3 * count + 1
-        for _ in range(placer.random.randint(0, 3)):
-            rank[placer.random.randrange(count)] += (placer.random.random() - 0.5) * 0.2 * count
-        if stalled > PATIENCE:
-            stalled, turn = 0, turn + 1
-            rank[orders[turn % len(orders)]] = np.arange(count)

@@ -55,6 +55,7 @@ class Problem:
     initial: tuple[int, ...] = ()
     final: tuple[int, ...] = ()
     scratch_align: int = 4
+    rows: frozenset[int] = frozenset()  # groups that are parts of one row: many, and small
 
     @property
     def tasks(self) -> int:

@@ -75,6 +75,17 @@ def beam_order(searcher: Searcher, key: int, width: int) -> tuple[list[int], int
     return searcher.beams[key, width]
 
 
+def small_order(searcher: Searcher, enough: int) -> Found:
+    """An order of beams and some bound; the wider beam only if the first found none of at most `enough` and the bound by cuts allows one."""
+    order, peak = beam_order(searcher, searcher.floor, NARROW)
+    if peak <= enough:
+        return Found(order, peak, searcher.floor, 0)
+    bound, _ = lower_bound(searcher.tables, searcher.usage_by_task(order), searcher.floor, CUTS, enough)
+    if bound <= enough:
+        order, peak = min((order, peak), beam_order(searcher, searcher.floor, WIDE), key=lambda pair: pair[1])
+    return Found(order, peak, bound, 0)
+
+
 def first_order(searcher: Searcher) -> Found:
     """A quick order and the bound by cuts."""
     order, peak = beam_order(searcher, searcher.floor, NARROW)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from midge.program import Call, Contract, Program
+from midge.program import ARRIVAL, Call, Contract, Program
 
 
 @dataclass(frozen=True)
@@ -24,21 +24,23 @@ class Occupant:
 
 
 def timeline(program: Program) -> list[Occupant]:
-    """Every row and every scratch, in the order in which they come to life. Inputs live from step -1 unless they arrive, outputs to the step after the last."""
+    """Every row and every scratch, in the order in which they come to life. Inputs live from step -1 unless they arrive, outputs to the step after the last
+    unless they are handed out."""
     lives: dict[tuple[str, int], list[int]] = {}
-    arrives = any(step.call < 0 for step in program.steps)
-    for port in program.inputs[1 if arrives else 0 :]:
+    for port in program.inputs[1 if program.streams else 0 :]:
         lives |= {(port.buffer, row): [-1, -1] for row in range(program.buffers[port.buffer].rows)}
     for index, step in enumerate(program.steps):
         if step.call < 0:
-            touched = {(program.inputs[0].buffer, row) for row in range(step.first, step.first + step.count)}
+            port = program.inputs[0] if step.call == ARRIVAL else program.outputs[step.output]
+            row_nbytes = program.buffers[port.buffer].row_nbytes
+            touched = set(_rows(program, port.buffer, step.first * row_nbytes, step.count * row_nbytes))
         else:
             touched = set(_touched(program, program.calls[step.call], range(step.first, step.first + step.count)))
         for key in touched:
             lives.setdefault(key, [index, index])[1] = index
-    for port in program.outputs:
-        for row in range(program.buffers[port.buffer].rows):
-            lives[port.buffer, row][1] = len(program.steps)
+    for port in [] if program.hands_out else program.outputs:
+        for key in _rows(program, port.buffer, 0, program.buffers[port.buffer].nbytes):
+            lives[key][1] = len(program.steps)
     writers = {call.output: call.layer for call in reversed(program.calls)}
     found = [
         Occupant(
@@ -52,9 +54,9 @@ def timeline(program: Program) -> list[Occupant]:
 def _scratch(program: Program) -> Iterator[Occupant]:
     ends: dict[int, list[int]] = {}
     for index, step in enumerate(program.steps):
-        call = program.calls[step.call]
-        if step.call < 0 or not call.scratch_nbytes:
+        if step.call < 0 or not program.calls[step.call].scratch_nbytes:
             continue
+        call = program.calls[step.call]
         if call.kernel.contract is Contract.REDUCE:
             ends.setdefault(step.call, [index, index, step.scratch])[1] = index
         else:
@@ -79,8 +81,10 @@ def _touched(program: Program, call: Call, rows: range) -> Iterator[tuple[str, i
 
 
 def _rows(program: Program, name: str, start: int, nbytes: int) -> Iterator[tuple[str, int]]:
-    step = program.buffers[name].row_nbytes
-    return ((name, row) for row in range(start // step, -(-(start + nbytes) // step)))
+    """(buffer, row) of bytes of a buffer, or of what it shows."""
+    for piece in program.buffers[name].owners(start, nbytes):
+        step = program.buffers[piece.buffer].row_nbytes
+        yield from ((piece.buffer, row) for row in range(piece.start // step, -(-(piece.start + piece.nbytes) // step)))
 
 
 def used(program: Program, scratch: bool = True) -> list[int]:
@@ -102,11 +106,20 @@ def _covered(spans: list[tuple[int, int]]) -> int:
     return total
 
 
-def spare(program: Program, ram: int) -> dict[int, int]:
-    """Layer -> bytes of an arena of `ram` bytes that no row occupies while the layer runs: what its kernels may use as scratch."""
-    found: dict[int, int] = {}
+def spare(program: Program, ram: int) -> dict[str, int]:
+    """Value -> bytes of an arena of `ram` bytes that no row occupies while its layer runs: what its kernels may use as scratch."""
+    found: dict[str, int] = {}
     for step, nbytes in zip(program.steps, used(program, scratch=False), strict=True):
         if step.call >= 0:
-            layer = program.calls[step.call].layer
-            found[layer] = min(found.get(layer, ram), ram - nbytes)
+            value = program.layers[program.calls[step.call].layer].value
+            found[value] = min(found.get(value, ram), ram - nbytes)
     return found
+
+
+def may_save(fast: Program, lean: Program) -> bool:
+    """Whether the scratch that `lean` does without is what makes the arena of `fast` as large as it is."""
+    if len(fast.calls) != len(lean.calls):
+        return True
+    saved = [one.scratch_nbytes - other.scratch_nbytes for one, other in zip(fast.calls, lean.calls, strict=True)]
+    without = [nbytes - (saved[step.call] if step.call >= 0 else 0) for step, nbytes in zip(fast.steps, used(fast), strict=True)]
+    return any(saved) and max(without) < fast.lower_bound
