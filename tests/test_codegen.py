@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from midge.kernels import FAMILIES, SOURCES
 from support import program_of, run_reference
 
-from midge.codegen.c import emit
 from midge.codegen.blocks import row_index
+from midge.codegen.c import emit
 from midge.codegen.kernels import emit_kernels
 from midge.codegen.manifest import changed_files, load_manifest
 from midge.codegen.names import c_float, c_identifier, c_integer, c_string, plain_text

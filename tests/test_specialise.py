@@ -20,6 +20,7 @@ from midge.codegen.facts import Fact, Fields, Range, combine, compare, join, num
 from midge.codegen.sources import read_source
 from midge.codegen.specialise import Specialiser
 from midge.codegen.tailor import Use, tailor
+from midge.codegen.tidy import without_arguments
 
 COMPARISONS = {"<": int.__lt__, "<=": int.__le__, ">": int.__gt__, ">=": int.__ge__, "==": int.__eq__, "!=": int.__ne__}
 ARITHMETIC = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "/": int.__floordiv__, "%": int.__mod__, "&": int.__and__, "|": int.__or__}
@@ -187,3 +188,11 @@ def run(folder: Path, name: str) -> str:
     built = subprocess.run(["gcc", "-std=c99", "-O1", "-Wall", "-Wextra", "-o", name, f"{name}.c"], cwd=folder, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     return subprocess.run([f"./{name}"], cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("gone", "after"),
+    [({0}, "{ f(b, g(c, d)); }"), ({1}, "{ f(a, g(c, d)); }"), ({2}, "{ f(a, b); }"), ({0, 2}, "{ f(b); }"), ({1, 2}, "{ f(a); }"), ({0, 1, 2}, "{ f(); }")],
+)
+def test_arguments_that_nobody_takes_go(gone: set[int], after: str) -> None:
+    assert without_arguments("{ f(a, b, g(c, d)); }", {"f": gone}, frozenset()) == after

@@ -55,6 +55,9 @@ def without_arguments(text: str, gone: Mapping[str, set[int]], types: frozenset[
             continue
         given = [kid for kid in node.kids[1:] if kid is not None]
         left = [i for i in range(len(given)) if i not in gone[name]]
+        if given and not left:
+            edits.append((given[0].start, given[-1].end))
+            continue
         for i in range(len(given)):
             if i in gone[name]:
                 after = next((given[j].start for j in left if j > i), None)

@@ -33,7 +33,8 @@ def take_views(program: Program) -> None:
             gone.add(layer.index)
         except Conflict as reason:
             program.calls = [replace(call, copies=str(reason)) if call.layer == layer.index else call for call in program.calls]
-    _leave_out(program, gone)
+    if gone:
+        _leave_out(program, gone)
 
 
 def _take(program: Program, layer: Layer, own: Sequence[Call]) -> None:
