@@ -164,10 +164,15 @@ static inline void conv2d_dsp_acts(const midge_conv2d_params *p, const midge_con
   }
 }
 
-/* One pixel's outputs from where an odd number of channels was computed with one more. */
-static inline void conv2d_dsp_copy(int8_t *to, const int8_t *from, int32_t channels, int32_t pitch) {
-  for (const int8_t *end = from + channels; from != end; to += pitch) {
-    *to = *from++;
+/* All channels of two pixels. */
+static inline void conv2d_dsp_channels(const midge_conv2d_params *p, const midge_conv2d_dsp_constants *constants, const int32_t *acts, int8_t *first,
+                                       int8_t *second) {
+  if (p->out_channels > 1) {
+    constants->gemm(acts, constants->stream, first, second);
+  }
+  if ((p->out_channels & 1) != 0) {
+    int32_t last = (p->out_channels - 1) * constants->stream[4];
+    constants->gemm(acts, constants->last, first + last, second + last);
   }
 }
 
@@ -182,13 +187,13 @@ static inline int32_t conv2d_dsp_place(const midge_conv2d_params *p, int32_t pit
 /* Pairs of neighbouring pixels whose windows are whole, from x to `end`; in planar rows within whole fours. */
 static inline void conv2d_dsp_inside(const midge_conv2d_params *p, const midge_conv2d_dsp_constants *constants, const int8_t *const *rows, int8_t *out,
                                      int32_t x, int32_t end, int32_t *acts) {
-  const int32_t *stream = constants->stream;
-  int planar = stream[4] != 1;
+  int32_t pitch = constants->stream[4];
+  int planar = pitch != 1;
   int32_t step = p->stride * p->in_channels, offset = x * step - p->pad * p->in_channels, other = planar ? 2 : p->out_channels;
-  out += conv2d_dsp_place(p, stream[4], x);
+  out += conv2d_dsp_place(p, pitch, x);
   for (; x < end; x += 2, offset += 2 * step) {
     constants->unpack(rows, rows, acts, offset, offset + step, p);
-    constants->gemm(acts, stream, out, out + other);
+    conv2d_dsp_channels(p, constants, acts, out, out + other);
     out += planar ? 1 + (x & 2) : 2 * other;
   }
 }
@@ -196,22 +201,20 @@ static inline void conv2d_dsp_inside(const midge_conv2d_params *p, const midge_c
 void midge_conv2d_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_dsp_constants *constants, int8_t *const *out_rows,
                          unsigned rows, void *scratch) {
   const midge_conv2d_params *p = params;
-  const int32_t *stream = constants->stream;
-  int32_t channels = p->out_channels, pitch = stream[4], step = p->stride * p->in_channels, start = -p->pad * p->in_channels;
+  int32_t pitch = constants->stream[4], step = p->stride * p->in_channels, start = -p->pad * p->in_channels;
   int32_t whole = (p->in_width - p->kernel_width + p->pad) / p->stride, x = 0; /* the last pixel with a whole window */
   int32_t *acts = scratch;
   for (; rows > 0; --rows, in_rows += p->kernel_height, ++out_rows) {
     for (; x < p->out_width; x += 2) {
-      int even = (channels & 1) == 0;
       int32_t width = pitch == 1 ? p->out_width : p->out_width & ~3;
       int32_t end = (whole < width ? whole : width - 1) - 1; /* the last pixel that begins a pair of them */
-      if (even & (p->out_width > 1) & (x <= end) & (x * p->stride >= p->pad) & ((pitch == 1) | ((x & 1) == 0))) {
+      if ((p->out_width > 1) & (x <= end) & (x * p->stride >= p->pad) & ((pitch == 1) | ((x & 1) == 0))) {
         end = x + ((end - x) & ~1) + 2;
         conv2d_dsp_inside(p, constants, in_rows, *out_rows, x, end, acts);
         x = end - 2;
         continue;
       }
-      int8_t *out = *out_rows + conv2d_dsp_place(p, pitch, x), *other = out, *spare = (int8_t *)(acts + stream[1]);
+      int8_t *out = *out_rows + conv2d_dsp_place(p, pitch, x), *other = out;
       conv2d_dsp_pixel first = {in_rows, start + x * step}, second = first;
       if ((p->out_width & 1) == 0 || (p->out_width > 1 && x + 1 < p->out_width)) {
         second.offset += step;
@@ -222,11 +225,7 @@ void midge_conv2d_dsp_s8(const midge_conv2d_params *params, const int8_t *const 
         other = out_rows[1];
       }
       conv2d_dsp_acts(p, constants, first, second, acts);
-      constants->gemm(acts, stream, even ? out : spare, even ? other : spare + channels + 1);
-      if (!even) {
-        conv2d_dsp_copy(out, spare, channels, pitch);
-        conv2d_dsp_copy(other, spare + channels + 1, channels, pitch);
-      }
+      conv2d_dsp_channels(p, constants, acts, out, other);
     }
     x -= p->out_width;
   }

@@ -10,7 +10,7 @@
 
 #include "conv2d.h"
 
-/* first[c * step] and second[c * step], the output of pixels 0 and 1, for all channels c of the stream; an even number of them.
+/* first[c * step] and second[c * step], the output of pixels 0 and 1, for all channels c of the stream in turn; an even number of them.
  *
  * acts: for each 4 taps, in pairs of int16: taps 0, 2 of pixel 0, of pixel 1, taps 1, 3 of pixel 0, of pixel 1.
  * stream: { bytes after the header, depth, step, total, pitch }, then for each channel pair
@@ -35,9 +35,10 @@ void midge_unpack_s8(const int8_t *const *first_rows, const int8_t *const *secon
                      const midge_conv2d_params *params);
 
 /* The pitch of the stream is the bytes from a channel to the next in a row. Outputs are HWC if it is 1. Rows are planar if it is more, out_width: channel by
- * channel, the pixels of each in fours in the order 0, 2, 1, 3, the last one to three as they are. The step is the pitch, or 1 if out_channels is odd. */
+ * channel, the pixels of each in fours in the order 0, 2, 1, 3, the last one to three as they are. The step is the pitch. */
 typedef struct {
   const int32_t *stream;
+  const int32_t *last; /* if out_channels is odd, the last one, which `stream` is without: step 0, the second of a pair whose first it overwrites */
   midge_gemm *gemm;
   midge_unpack *unpack;
   const int8_t *pad_row; /* in_channels times the input's zero point */
@@ -45,8 +46,7 @@ typedef struct {
 
 /* groups and dilation are 1. Pixels are computed in twos, from the last one of an odd row on to the first of the next; one that is left at the end is
  * computed twice. Rows are 4-byte aligned if in_channels is a multiple of 4; padded ones of windows of four bytes or more have four bytes at least.
- * scratch: 4-byte aligned, 4 * depth bytes, and 2 * (out_channels + 1) more if out_channels is odd, where depth is
- * kernel_height * kernel_width * in_channels rounded up to 4. */
+ * scratch: 4-byte aligned, 4 * depth bytes, where depth is kernel_height * kernel_width * in_channels rounded up to 4. */
 void midge_conv2d_dsp_s8(const midge_conv2d_params *params, const int8_t *const *in_rows, const midge_conv2d_dsp_constants *constants, int8_t *const *out_rows,
                          unsigned rows, void *scratch);
 

@@ -105,50 +105,63 @@ class Gemm:
 
     def refuses_packing(self) -> str:
         """Why two weights do not share a lane, '' if they do."""
-        weights = even(self.weights).astype(np.int64)
+        paired = self.paired()
+        weights, bias = paired.weights.astype(np.int64), paired.bias
         low, high = weights[0::2], weights[1::2]
         if ((high == -128) & (low < 0)).any():
             return "a weight of -128 stands over a negative one"
-        reach = np.abs(even(self.bias)[1::2]) + 128 * np.abs(high).sum(1)
+        reach = np.abs(bias[1::2]) + 128 * np.abs(high).sum(1)
         if reach.max(initial=0) >= 1 << 23:
             return f"an accumulator may reach {int(reach.max())}, 2**23 is too much for packed weights"
-        if (np.abs(even(self.bias)[0::2]) + 128 * np.abs(low).sum(1)).max(initial=0) >= 1 << 30:
+        if (np.abs(bias[0::2]) + 128 * np.abs(low).sum(1)).max(initial=0) >= 1 << 30:
             return "the lower accumulator may pass 2**30"
         return ""
 
-    def stream(self, packed: bool, numerics: str, pitch: int) -> Array:
-        """The int32 words that the routine walks, header included; `pitch` bytes are between the outputs of a pixel's channels."""
+    def paired(self) -> Gemm:
+        """The same channels in pairs: an odd last one comes second in its pair, after one without weights."""
+        if len(self.weights) % 2 == 0:
+            return self
+
+        def filled(data: Array, fill: int) -> Array:
+            return np.insert(data, len(data) - 1, fill, axis=0)
+
+        return Gemm(filled(self.weights, 0), filled(self.bias, 0), filled(self.multiplier, 0), filled(self.shift, -5), self.zero_point)
+
+    def streams(self, packed: bool, numerics: str, pitch: int) -> tuple[Array, Array]:
+        """The int32 words that the routine walks, headers included: of all pairs of channels, and of the last pair alone if the number of channels is odd;
+        `pitch` bytes are between the outputs of a pixel's channels."""
         total = self.total(numerics)
-        gemm = self.sharing(total, numerics) if total else self
-        weights = np.zeros((len(even(gemm.weights)), self.depth), np.int64)
-        weights[: len(gemm.weights), : gemm.weights.shape[1]] = gemm.weights
-        weights = weights[:, interleaved(self.depth)]
-        bias, filled = even(gemm.bias).astype(np.int64), replace(gemm, shift=even(gemm.shift, -5))
-        scale, rounding = filled.ending(total, numerics)
-        last = np.where(np.arange(len(scale)) % 2, 8 - scale, scale) if total and packed else -filled.shift
-        requantize = np.stack([even(gemm.multiplier).astype(np.int64), rounding, last.astype(np.int64)], 1)
+        gemm = (self.sharing(total, numerics) if total else self).paired()
+        weights = np.zeros((len(gemm.weights), self.depth), np.int64)
+        weights[:, : gemm.weights.shape[1]] = gemm.weights
+        weights, bias = weights[:, interleaved(self.depth)], gemm.bias.astype(np.int64)
+        scale, rounding = gemm.ending(total, numerics)
+        last = np.where(np.arange(len(scale)) % 2, 8 - scale, scale) if total and packed else -gemm.shift
+        requantize = np.stack([gemm.multiplier.astype(np.int64), rounding, last.astype(np.int64)], 1)
         words: list[Array] = []
         for c in range(0, len(weights), 2):
             if packed:
-                words.append(np.array([bias[c], bias[c], 256 * bias[c + 1] + bias[c], 256 * bias[c + 1] + bias[c]]))
-                words.append(pairs(256 * weights[c + 1] + weights[c]))
+                biases = np.array([bias[c], bias[c], 256 * bias[c + 1] + bias[c], 256 * bias[c + 1] + bias[c]])
+                lanes = pairs(256 * weights[c + 1] + weights[c])
             else:
-                both, lanes = bias[c : c + 2] << scale[c : c + 2], weights[c : c + 2] << scale[c : c + 2, None]
-                words.append(np.repeat(both, 2))
-                words.append(np.stack([pairs(lanes[0]), pairs(lanes[1])], 1).reshape(-1))
-            words.append(requantize[c : c + 2].reshape(-1))
-        body = np.concatenate(words)
-        return int32_words(np.concatenate([[4 * len(body), self.depth, 1 if len(self.weights) % 2 else pitch, total, pitch], body]))
+                scaled = weights[c : c + 2] << scale[c : c + 2, None]
+                biases, lanes = np.repeat(bias[c : c + 2] << scale[c : c + 2], 2), np.stack([pairs(scaled[0]), pairs(scaled[1])], 1).reshape(-1)
+            words.append(np.concatenate([biases, lanes, requantize[c : c + 2].reshape(-1)]))
+        return framed(words, len(self.weights) % 2, [self.depth, pitch, total, pitch])
 
     def total(self, numerics: str) -> int:
         """The shift that all channels share, 0 if they do not."""
         return TOTAL if self.suits(TOTAL, numerics) else 0
 
 
-def even(data: Array, fill: int = 0) -> Array:
-    """Channels padded to an even number."""
-    missing = len(data) % 2
-    return np.concatenate([data, np.full((missing, *data.shape[1:]), fill, data.dtype)])
+def framed(words: list[Array], odd: int, header: list[int]) -> tuple[Array, Array]:
+    """Streams of pairs of channels, as Gemm.streams has them: the bytes after it and `header`, then the words of each. In an odd last pair the step, the
+    header's second number, is 0: the first output is where the second goes, which comes later."""
+    depth, step, *rest = header
+    last = np.concatenate([[4 * len(words[-1]), depth, 0, *rest], words[-1]])
+    body = np.concatenate([*words[: len(words) - odd], np.zeros(0, np.int64)])
+    every = np.concatenate([[4 * len(body), depth, step, *rest], body])
+    return int32_words(every if len(body) else last), int32_words(last if odd else every)
 
 
 def interleaved(depth: int) -> list[int]:

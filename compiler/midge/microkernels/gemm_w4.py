@@ -23,7 +23,7 @@ from dataclasses import replace
 import numpy as np
 
 from midge.ir import Array
-from midge.microkernels.gemm import Gemm, even, finish, int32_words, interleaved, pairs, requantized
+from midge.microkernels.gemm import Gemm, finish, framed, int32_words, interleaved, pairs, requantized
 from midge.program import Routine
 
 BODY = 4  # groups of four taps in the loop of pairs
@@ -54,7 +54,7 @@ def refuses_pairs(gemm: Gemm, numerics: str) -> str:
     refused = lifted(gemm, raised(gemm, numerics)).refuses()
     if refused:
         return refused
-    reach = even(reach_of(gemm))[1::2].max(initial=0)
+    reach = reach_of(gemm.paired())[1::2].max(initial=0)
     return f"an accumulator may reach {int(reach)}, 2**27 is too much beside another" if reach >= 1 << 27 else ""
 
 
@@ -82,28 +82,20 @@ def filled(weights: Array, depth: int, channels: int) -> Array:
     return np.pad(weights.astype(np.int64), ((0, count - len(weights)), (0, depth - weights.shape[1])))
 
 
-def pairs_stream(gemm: Gemm, numerics: str, pitch: int) -> Array:
-    """The int32 words that the routine of pairs walks, header included; `pitch` as in Gemm.stream."""
-    total = gemm.total(numerics)
-    odd, gemm = len(gemm.weights) % 2, gemm.sharing(total, numerics) if total else gemm
-    weights, bias = filled(gemm.weights, gemm.depth, 2), even(gemm.bias).astype(np.int64)
-    by = raised(gemm, numerics)
-    gemm = replace(gemm, shift=gemm.shift - by)
-    n = even(-gemm.shift.astype(np.int64), 5)
-    scale, rounding = _even_ending(gemm, total, numerics)
-    requantize = np.stack([even(gemm.multiplier).astype(np.int64), rounding, scale if total else n], 1)
+def pairs_streams(gemm: Gemm, numerics: str, pitch: int) -> tuple[Array, Array]:
+    """The int32 words that the routine of pairs walks, as Gemm.streams."""
+    total, by = gemm.total(numerics), raised(gemm, numerics)
+    odd, paired = len(gemm.weights) % 2, (gemm.sharing(total, numerics) if total else gemm).paired()
+    paired = replace(paired, shift=paired.shift - by)
+    weights, bias = filled(paired.weights, gemm.depth, 2), paired.bias.astype(np.int64)
+    scale, rounding = paired.ending(total, numerics)
+    requantize = np.stack([paired.multiplier.astype(np.int64), rounding, scale if total else -paired.shift.astype(np.int64)], 1)
     words: list[Array] = []
     for c in range(0, len(weights), 2):
         taps = (16 * weights[c + 1] + weights[c] + 8) & 0xFF
-        words += [np.array([bias[c], 16 * bias[c + 1] + bias[c]]), (taps.reshape(-1, 4) << np.array([0, 8, 16, 24])).sum(1), requantize[c : c + 2].reshape(-1)]
-    body = np.concatenate(words)
-    return int32_words(np.concatenate([[4 * len(body), gemm.depth, 1 if odd else pitch, total, pitch, 1 + by], body]))
-
-
-def _even_ending(gemm: Gemm, total: int, numerics: str) -> tuple[Array, Array]:
-    """Gemm.ending for an even number of channels."""
-    scale, rounding = gemm.ending(total, numerics)
-    return even(scale, 1), even(rounding)
+        packed = (taps.reshape(-1, 4) << np.array([0, 8, 16, 24])).sum(1)
+        words.append(np.concatenate([[bias[c], 16 * bias[c + 1] + bias[c]], packed, requantize[c : c + 2].reshape(-1)]))
+    return framed(words, odd, [gemm.depth, pitch, total, pitch, 1 + by])
 
 
 def dense_stream(gemm: Gemm, numerics: str) -> Array:

@@ -42,7 +42,8 @@ def pack_pairs(layer: ConvLayer, packed: bool) -> dict[str, Packed]:
     gemm = gemm_of(layer).reordered(window_order(height, run))
     routine = gemm_routine(gemm.depth, packed, layer.out.q.z == -128, gemm.total(layer.numerics), layer.numerics)
     aligned = layer.params["in_channels"] % 4 == 0
-    return {"stream": gemm.stream(packed, layer.numerics, pitch(layer)), "gemm": routine, "unpack": unpack_routine(height, run, aligned)}
+    stream, last = gemm.streams(packed, layer.numerics, pitch(layer))
+    return {"stream": stream, "last": last, "gemm": routine, "unpack": unpack_routine(height, run, aligned)}
 
 
 def pack_pixel(layer: ConvLayer, packed: bool) -> dict[str, Packed]:
@@ -162,8 +163,7 @@ def pixels(layer: ConvLayer) -> int:
 
 
 def pairs_scratch(layer: ConvLayer) -> int:
-    channels = layer.out.hwc[2]
-    return 4 * gemm_of(layer).depth + (2 * (channels + 1) if channels % 2 else 0)
+    return 4 * gemm_of(layer).depth
 
 
 def pixel_scratch(layer: ConvLayer) -> int:

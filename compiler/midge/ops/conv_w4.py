@@ -39,7 +39,8 @@ def pack_pairs(layer: ConvLayer) -> dict[str, Packed]:
     gemm = gemm_of(layer).reordered(window_order(height, run))
     routine = gemm_w4.pairs_routine(gemm.depth, layer.out.q.z == -128, gemm.total(layer.numerics), gemm_w4.raised(gemm, layer.numerics), layer.numerics)
     unpack = unpack_routine(height, run, layer.params["in_channels"] % 4 == 0)
-    return {"stream": gemm_w4.pairs_stream(gemm, layer.numerics, conv_dsp.pitch(layer)), "gemm": routine, "unpack": unpack}
+    stream, last = gemm_w4.pairs_streams(gemm, layer.numerics, conv_dsp.pitch(layer))
+    return {"stream": stream, "last": last, "gemm": routine, "unpack": unpack}
 
 
 def pack_dense(layer: ConvLayer, in_place: bool) -> dict[str, Packed]:
