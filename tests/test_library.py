@@ -29,7 +29,8 @@ from midge.run.verify import verify
 
 TARGETS = ("cortex-m0", "cortex-m3", "cortex-m4", "cortex-m33", "cortex-m55")
 STRICT = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wmissing-prototypes", "-Werror")
-PORTABLE = {family for family in FAMILIES if not family.endswith(("_dsp", "_mve", "_thumb"))} - {"clamp"}  # which only follows kernels of a target
+ELSEWHERE = {"clamp", "conv2d_w4", "gemm_w4"}  # follow kernels of a target, or weights of four bits
+PORTABLE = {family for family in FAMILIES if not family.endswith(("_dsp", "_mve", "_thumb"))} - ELSEWHERE
 SHAPES = {"image": (1, 3, 8, 6), "context": (1, 4)}
 
 

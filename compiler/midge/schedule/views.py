@@ -10,6 +10,7 @@ calls that do so can run by rows. Where no placement does all that, or keeps row
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -105,10 +106,18 @@ def _check(program: Program) -> None:
 
 
 def _leave_out(program: Program, gone: set[int]) -> None:
-    """Number the other layers anew, and drop views that nobody reads any more."""
+    """Number the other layers and what is named after them anew, and drop views that nobody reads any more."""
     kept = [layer for layer in program.layers if layer.index not in gone]
     numbers = {layer.index: number for number, layer in enumerate(kept)}
     program.layers = [replace(layer, index=numbers[layer.index]) for layer in kept]
-    program.calls = [replace(call, layer=numbers[call.layer]) for call in program.calls]
+
+    def renamed(symbol: str) -> str:
+        return re.sub(r"^layer(\d+)_", lambda m: f"layer{numbers[int(m[1])]}_", symbol)
+
+    program.constants = {renamed(symbol): replace(data, symbol=renamed(symbol)) for symbol, data in program.constants.items()}
+    for i, call in enumerate(program.calls):
+        inputs = tuple(replace(operand, constant=operand.constant and renamed(operand.constant)) for operand in call.inputs)
+        constants = {name: renamed(symbol) for name, symbol in call.constants.items()}
+        program.calls[i] = replace(call, layer=numbers[call.layer], inputs=inputs, constants=constants)
     used = {port.buffer for port in program.inputs + program.outputs} | {operand.buffer for call in program.calls for operand in call.inputs}
     program.buffers = {name: buffer for name, buffer in program.buffers.items() if name in used or not buffer.pieces}
