@@ -175,6 +175,19 @@ def test_zeros_and_weights_of_four_bits_stay():
     assert (factor > 0).all()
 
 
+def test_a_large_bias_still_fits_at_the_new_scale():
+    graph, _ = convolution(np.random.default_rng(0), Conv2D(), (1, 2, 2, 32), (1, 1), 32, "onnx", False)
+    weights, bias = graph.nodes[0].inputs[1:]
+    graph.values[weights].data = np.full((32, 1, 1, 32), -8, np.int8)  # would take a scale of about 8 / 7
+    graph.values[weights].data[:, :, :, ::2] = 2
+    graph.values[weights].data[1] = 0
+    graph.values[bias].data = np.full(32, 2**31 - 2**14, np.int32)
+    small, _ = narrow_weights(graph)
+    new, scale = small.data(small.nodes[0].inputs[2]).astype(np.int64), small.type(small.nodes[0].inputs[1]).q.scales(32)
+    old = graph.type(weights).q.scales(32)
+    np.testing.assert_allclose(new * scale, (2**31 - 2**14) * old, rtol=1e-6)
+
+
 def test_windows_are_what_the_reference_multiplies():
     rng = np.random.default_rng(0)
     graph, feeds = convolution(rng, Conv2D((2, 1), (1, 2), (1, 0, 1, 2)), (1, 6, 7, 3), (3, 2), 4, "onnx", False)

@@ -30,12 +30,12 @@ from midge.ops.conv_w4 import is_offered
 from midge.ops.dense import Dense
 from midge.passes.ports import to_port
 from midge.ptq.calibration import Calibration, Sample, load_calibration, sample_types
-from midge.ptq.weights import copy_graph
 
 MOST = 7
 GUESSES = tuple(n / 20 for n in range(20, 9, -1))  # of the scale that clips nothing
 DAMPING = 0.01  # of the mean square of taps, added to each
 DOUBT = 0.3  # of each tap's own square, added where samples are random
+ROOM = 2.0**30  # the magnitude of a bias that a smaller scale makes larger, at most
 DEEPEST = 1024  # taps of a layer that are rounded together
 SAMPLES, RANDOM = 64, 8  # of the user's, at most; of none
 
@@ -69,7 +69,7 @@ def narrow_weights(graph: Graph, calibration: Calibration | None = None) -> tupl
 
     Raises: UsageError for calibration data that does not fit the inputs.
     """
-    small, known = copy_graph(graph), calibration is not None
+    small, known = graph.copy(), calibration is not None
     layers = {node.outputs[0]: weights for node in small.nodes if (weights := _weights(small, node)) is not None}
     chosen = _random(graph) if calibration is None else _given(graph, calibration)
     moments = _observe(graph, {value for value, weights in layers.items() if not fits(weights)}, chosen)
@@ -171,7 +171,7 @@ def _requantize(graph: Graph, node: Node, weights: Array, moments: Moments, know
         square = square - (mean[:, None] * mean[None] if square.ndim == 2 else mean * mean)
     elif square.ndim == 2:
         square = square + np.diag(np.diag(square) * DOUBT)
-    integers, factor = rounded(flat, square)
+    integers, factor = rounded(flat, square, np.minimum(np.abs(bias.astype(np.float64)) / ROOM, 1.0))
     error = ((flat - factor[:, None] * integers) * mean).sum(1) if known else np.zeros(len(flat))
     old = w.q.scales(len(weights))
     scales = (old * factor).astype(np.float32).astype(np.float64)
@@ -179,12 +179,12 @@ def _requantize(graph: Graph, node: Node, weights: Array, moments: Moments, know
     node.inputs[2] = graph.add_constant(f"{node.inputs[2]}_s4", np.rint((bias + error) * (old / scales)).astype(np.int32), Quant.of(x.q.s * scales, 0, 0))
 
 
-def rounded(weights: Array, square: Array) -> tuple[Array, Array]:
-    """(q int8 (O, K), a (O)) for integer weights (O, K) and H (K, K), or its diagonal (K)."""
+def rounded(weights: Array, square: Array, least: Array | float = 0.0) -> tuple[Array, Array]:
+    """(q int8 (O, K), a (O)) for integer weights (O, K) and H (K, K), or its diagonal (K); a is `least` or more."""
     order = np.argsort(np.diag(square) if square.ndim == 2 else square, kind="stable")  # what matters most is rounded first
     lower = _factors(square[np.ix_(order, order)] if square.ndim == 2 else square[order])
     w = weights.astype(np.float64)[:, order]
-    factor = factors_of(w)
+    factor = np.maximum(factors_of(w), least)
     integers = np.empty(weights.shape, np.int8)
     integers[:, order] = _nearest(w, factor, lower)
     return integers, factor
