@@ -3,22 +3,26 @@
 
     python bench/ram.py [--check] [MODEL.onnx[=CALIBRATION] ...]
 
-Without models: the example network, and the quantized models of the collection if it lies beside the checkout. The figures go to bench/results/ram.csv;
+Without models: the example network, the quantized models of the collection if it lies beside the checkout, and networks from image to image, as they are
+and with ports that are NHWC, whose rows may come and go. The figures go to bench/results/ram.csv;
 --check writes nothing and exits with 1 if any arena grew.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import images
 import run
 from figures import BASELINES, RESULTS, merge_rows, read_figures, read_rows, write_rows
 from measure import Source, example_source
 from run import COLLECTION, TFLM
 
 import midge
+from midge.prepare import Model
 from midge.report.tables import make_console, make_table
 
 RAM_CSV = RESULTS / "ram.csv"
@@ -30,6 +34,15 @@ WAYS: dict[str, dict[str, object]] = {
     "ram, streamed": {"optimize": "ram", "stream_input": True},
     "speed": {"optimize": "speed"},
 }
+IMAGE_WAYS: dict[str, dict[str, object]] = {
+    "layers": WAYS["layers"],
+    "ram": WAYS["ram"],
+    "ram, streamed": WAYS["ram, streamed"],
+    "ram, handed out": {"optimize": "ram", "stream_output": True},
+    "ram, both": {"optimize": "ram", "stream_input": True, "stream_output": True},
+}
+NHWC: dict[str, object] = {"input_layout": "nhwc", "output_layout": "nhwc"}
+IMAGES = {"denoiser 96x96x1": (images.denoiser, 1, 96), "upscaler 48x48x1": (images.upscaler, 1, 48)}
 TARGETS = ("host", "cortex-m4", "cortex-m55")
 LEAST = "Bosch HALE"
 
@@ -55,9 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("models", nargs="*", metavar="MODEL.onnx[=CALIBRATION]", help="by default the example network and the model collection")
     parser.add_argument("--check", action="store_true", help="compare with bench/results instead of writing there")
     options = parser.parse_args(arguments)
-    rows = [row for source in find_sources(options.models) for row in measure(source)]
+    rows = [row for source in find_sources(options.models) for row in measure(source.name, source.path, source.calibration, WAYS)]
+    shown = [] if options.models else [row for name in IMAGES for row in measure_images(name)]
     for target in TARGETS:
-        print_table(target, [row for row in rows if row.target == target])
+        print_table(f"bytes of arena, {target}", [row for row in rows if row.target == target], WAYS)
+        if shown:
+            print_table(f"bytes of arena from image to image, {target}", [row for row in shown if row.target == target], IMAGE_WAYS)
+    rows += shown
     known = {row.key: row for row in read_rows(RAM_CSV, RamRow)}
     if options.check:
         return 1 if any(row.key in known and row.arena > known[row.key].arena for row in rows) else 0
@@ -78,15 +95,23 @@ def find_sources(named: Iterable[str]) -> Iterator[Source]:
         yield from (Source(path, None, "mnist5k_mbv2") for path in COLLECTION.glob("models/trained/mnist5k_mbv2*qdq*.onnx"))
 
 
-def measure(source: Source) -> Iterator[RamRow]:
+def measure(model: str, path: Model, calibration: Any, ways: Mapping[str, Mapping[str, object]], **ports: object) -> Iterator[RamRow]:
     """Every schedule of one model on every target."""
     for target in TARGETS:
-        for name, way in WAYS.items():
-            program = midge.compile(source.path, target=target, numerics="tflite", calibration=source.calibration, **way).program  # type: ignore[arg-type]
-            yield RamRow(source.name, target, name, program.arena_nbytes, program.lower_bound, len(program.steps))
+        for name, way in ways.items():
+            program = midge.compile(path, target=target, numerics="tflite", calibration=calibration, **way, **ports).program  # type: ignore[arg-type]
+            yield RamRow(model, target, name, program.arena_nbytes, program.lower_bound, len(program.steps))
 
 
-def print_table(target: str, rows: Sequence[RamRow]) -> None:
+def measure_images(name: str) -> Iterator[RamRow]:
+    """One of IMAGES, as it is and with ports that are NHWC."""
+    build, channels, size = IMAGES[name]
+    model, calibration = build(channels, size), images.noise(channels, size)
+    yield from measure(name, model, calibration, IMAGE_WAYS)
+    yield from measure(f"{name}, NHWC", model, calibration, IMAGE_WAYS, **NHWC)
+
+
+def print_table(title: str, rows: Sequence[RamRow], ways: Iterable[str]) -> None:
     """One line for each model."""
     others = {(f.peer, f.model): f.value for f in read_figures(BASELINES) if f.quantity in ("arena bytes", "RAM bytes") and f.peer in (TFLM, LEAST)}
     others |= {(f.peer, f.model): f.value for f in read_figures(BASELINES) if f.quantity == "arena bytes" and f.peer == TFLM}
@@ -94,11 +119,11 @@ def print_table(target: str, rows: Sequence[RamRow]) -> None:
     for model in dict.fromkeys(row.model for row in rows):
         found = {row.schedule: row for row in rows if row.model == model}
         gap = max(row.arena / row.bound - 1 for row in found.values())
-        cells = [found[way].arena if way in found else None for way in WAYS]
+        cells = [found[way].arena if way in found else None for way in ways]
         peers = [int(others[peer, model]) if (peer, model) in others else None for peer in (TFLM, LEAST)]
         lines.append((model, *peers, *cells, f"{gap:.1%}"))
-    columns = ("model", TFLM, f"{LEAST}, published", *WAYS, "largest gap to the bound")
-    make_console().print(make_table(f"bytes of arena, {target}", columns, lines))
+    columns = ("model", TFLM, f"{LEAST}, published", *ways, "largest gap to the bound")
+    make_console().print(make_table(title, columns, lines))
 
 
 if __name__ == "__main__":

@@ -3,20 +3,18 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-from cli_support import qdq_model
-from support import ROOT, needs_arm
-
-sys.path.append(str(ROOT / "bench"))
-
 import figures as files
+import images
 import measure
 import published
+import pytest
+import ram
 import run as bench
+from cli_support import qdq_model
+from support import needs_arm
 
 from midge.costs.cores import compared
 from midge.errors import MidgeError
@@ -111,6 +109,19 @@ def test_results_are_written_unless_checked(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(bench, "find_sources", lambda named: [])
     assert bench.main(["--layers"]) == 0
     assert files.read_rows(bench.MODELS_CSV, measure.ModelRow) == [ROW] and files.read_rows(bench.LAYERS_CSV, measure.LayerRow) == [LAYER]
+
+
+def test_ram_from_image_to_image(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows on both sides save where the channels of a pixel are together; the table has a line for each layout."""
+    monkeypatch.setattr(ram, "IMAGES", {"small": (images.upscaler, 2, 12)})
+    monkeypatch.setattr(ram, "TARGETS", ("host",))
+    rows = list(ram.measure_images("small"))
+    arenas = {(row.model, row.schedule): row.arena for row in rows}
+    assert len(arenas) == 2 * len(ram.IMAGE_WAYS) and all(row.arena >= row.bound for row in rows)
+    both = arenas["small, NHWC", "ram, both"]
+    assert both < min(arena for key, arena in arenas.items() if key != ("small, NHWC", "ram, both"))
+    ram.print_table("images", rows, ram.IMAGE_WAYS)
+    assert f"{both:,}" in capsys.readouterr().out
 
 
 def test_what_does_not_compile_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

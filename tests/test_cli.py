@@ -16,7 +16,7 @@ from typing import Any
 import click
 import onnx
 import pytest
-from cli_support import SCALE, SHOWN, ZERO_POINT, assert_fails, float_model, needs_gcc, qdq_model, run, run_json, sample_file
+from cli_support import SCALE, SHOWN, ZERO_POINT, assert_fails, float_model, needs_gcc, run, run_json
 
 from midge import api, cli_common
 from midge.cli import main
@@ -24,24 +24,6 @@ from midge.fixedpoint import NUMERICS
 from midge.ptq.observers import OBSERVERS
 
 COMMANDS = ("inspect", "quantize", "compile", "verify", "board", "tune", "targets", "ops", "lint-flags", "report", "plan", "evidence", "link")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return qdq_model(tmp_path_factory.mktemp("model") / "small.onnx")
-
-
-@pytest.fixture(scope="module")
-def library(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder written by midge compile; tests that change it copy it first."""
-    directory = tmp_path_factory.mktemp("library") / "lib"
-    assert run("compile", model, "-o", directory, "--name", "kws").exit_code == 0
-    return directory
-
-
-@pytest.fixture
-def samples(tmp_path: Path) -> Path:
-    return sample_file(tmp_path / "samples.npz")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_support import SHOWN, float_model, needs_gcc, qdq_model, run, run_json, sample_file
+from cli_support import SHOWN, float_model, needs_gcc, run, run_json
 
 from midge.errors import VerifyFailed
 
@@ -19,24 +19,6 @@ MNIST = Path(__file__).resolve().parent.parent / "examples" / "mnist_cnn.onnx"
 needs_arm = pytest.mark.skipif(
     shutil.which("arm-none-eabi-gcc") is None or shutil.which("qemu-system-arm") is None, reason="needs arm-none-eabi-gcc and qemu-system-arm"
 )
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return qdq_model(tmp_path_factory.mktemp("model") / "small.onnx")
-
-
-@pytest.fixture(scope="module")
-def library(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder written by midge compile; tests that change it copy it first."""
-    directory = tmp_path_factory.mktemp("library") / "lib"
-    assert run("compile", model, "-o", directory, "--name", "kws").exit_code == 0
-    return directory
-
-
-@pytest.fixture
-def samples(tmp_path: Path) -> Path:
-    return sample_file(tmp_path / "samples.npz")
 
 
 @needs_gcc

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""midge report: everything is in it, the pictures say what the Program says, and nothing from a model becomes markup."""
+"""midge report: everything is in it, nothing from a model becomes markup, and a folder's report is that of its model."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from cli_support import assert_fails, float_model, needs_gcc, qdq_model, run, run_json, sample_file
-from onnx import TensorProto, helper, numpy_helper
 from random_models import random_feeds, random_model
+from report_support import Page, residual, samples_of
 from support import needs_arm
 
 import midge
@@ -27,10 +25,8 @@ from midge.errors import UsageError
 from midge.importers.onnx import load
 from midge.ops.build import dequantize
 from midge.passes import canonicalize
-from midge.program import Program
 from midge.reload import reload
 from midge.report.accuracy import compare
-from midge.report.arena_picture import HEIGHT, STATE_NBYTES, TOP, blocks, svg, terminal, ticks
 from midge.report.diagram import arrange, boxes, with_dummies
 from midge.report.facts import Facts, gather
 from midge.report.html import TITLES, page
@@ -42,64 +38,13 @@ from midge.run.reference import run_reference
 from midge.schedule.timeline import used
 
 HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(2)>]]>\u202e\x1b[2J</title></style>"
-VOID = {"meta", "link", "br"}
-RECTANGLE = re.compile(r"M([\d.]+) ([\d.]+)V([\d.]+)H([\d.]+)V\2z")
-
-
-class Page(HTMLParser):
-    """Elements and attributes of a page; open elements must be closed in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
-def residual(path: Path, name: str = "block") -> Path:
-    """A float network with a branch, an Add, and a view: x -> conv -> (conv, itself) -> add -> pool -> flatten -> dense."""
-    random = np.random.default_rng(4)
-    held = {"w0": random.normal(0, 0.3, (8, 3, 3, 3)), "w1": random.normal(0, 0.2, (8, 8, 3, 3)), "w2": random.normal(0, 0.3, (8, 5))}
-    nodes = [
-        helper.make_node("Conv", ["x", "w0"], ["a"], name=f"{name}/first", kernel_shape=[3, 3], pads=[1] * 4),
-        helper.make_node("Relu", ["a"], ["b"], name=f"{name}/relu"),
-        helper.make_node("Conv", ["b", "w1"], ["c"], name=f"{name}/second", kernel_shape=[3, 3], pads=[1] * 4),
-        helper.make_node("Add", ["b", "c"], ["d"], name=f"{name}/add"),
-        helper.make_node("GlobalAveragePool", ["d"], ["e"], name=f"{name}/pool"),
-        helper.make_node("Flatten", ["e"], ["f"], name=f"{name}/flatten"),
-        helper.make_node("MatMul", ["f", "w2"], ["y"], name=f"{name}/dense"),
-    ]
-    ports = [[helper.make_tensor_value_info(n, TensorProto.FLOAT, shape)] for n, shape in (("x", (1, 3, 16, 16)), ("y", (1, 5)))]
-    graph = helper.make_graph(nodes, "residual", *ports, [numpy_helper.from_array(data.astype(np.float32), n) for n, data in held.items()])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
-    return path
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the model r.onnx, samples.npy, and `lib`: compiled with a report."""
     place = tmp_path_factory.mktemp("report")
-    np.save(place / "samples.npy", np.random.default_rng(5).normal(0, 1, (12, 3, 16, 16)).astype(np.float32))
-    options = ("--calibration", place / "samples.npy", "--target", "host", "--name", "net", "--report")
+    options = ("--calibration", samples_of(place), "--target", "host", "--name", "net", "--report")
     result = run("compile", residual(place / "r.onnx"), "-o", place / "lib", *options)
     assert result.exit_code == 0, result.output
     return place
@@ -171,54 +116,6 @@ def test_the_data_has_these_fields(folder: Path) -> None:
     assert list(report["signals"][0]) == ["name", "dtype", "shape", "scale", "zero_point", "nbytes", "producer", "readers"]
     assert list(report["arena"]) == ["nbytes", "align", "lower_bound", "gap", "steps", "peak_step", "peak_layer", "used", "blocks", "memories"]
     assert list(report["stack"]) == ["bound", "path", "open_ends", "painted"]
-
-
-def rectangles(picture: str) -> list[tuple[float, float, float, float]]:
-    """(left, right, first byte, byte after the last) of everything drawn as a block, in the unit of bytes again."""
-    arena = float(re.findall(r'data-arena-bytes="(\d+)"', picture)[0])
-    bottom = max(float(y) for y in re.findall(r'<path d="M62 ([\d.]+)H', picture))
-    scale = arena / (bottom - TOP)
-    drawn = "".join(re.findall(r'<g class="block">.*?</title><path d="([^"]*)"', picture))
-    return [(float(x), float(to), (bottom - float(y)) * scale, (bottom - float(top)) * scale) for x, y, top, to in RECTANGLE.findall(drawn)]
-
-
-@pytest.mark.parametrize("options", [{}, {"schedule": "layers"}, {"optimize": "ram", "stream_input": True}], ids=["rows", "layers", "stream"])
-def test_the_picture_of_the_arena_is_the_plan(folder: Path, options: dict[str, Any]) -> None:
-    """What is drawn ends where the header says the arena ends, and adds up at the peak to the bytes in use there."""
-    program = midge.compile(folder / "r.onnx", calibration=folder / "samples.npy", name="net", **options).program
-    picture, header = svg(program), emit(program)["src/net.h"]
-    assert f'data-arena-bytes="{re.findall(r"NET_ARENA_BYTES ([0-9]+)u", header)[0]}"' in picture
-    highest = max(block.offset + block.nbytes for block in blocks(program))
-    assert highest <= program.arena_nbytes < highest + program.arena_align
-    drawn, tolerance = rectangles(picture), program.arena_nbytes / (HEIGHT - TOP)
-    assert len(drawn) == len(blocks(program))
-    assert max(top for *_, top in drawn) == pytest.approx(highest, abs=tolerance)
-    peak = re.findall(r'class="peak" d="M([\d.]+) ', picture)
-    assert len(peak) == 1
-    alive = [(bottom, top) for left, right, bottom, top in drawn if left < float(peak[0]) < right]
-    cells = {byte for bottom, top in alive for byte in range(round(bottom), round(top))}
-    state = STATE_NBYTES if program.state_offset >= 0 else 0
-    assert len(cells) == pytest.approx(max(used(program)) + state, rel=0.02)
-    assert used(program)[program.peak_step] == max(used(program)) <= program.lower_bound <= program.arena_nbytes
-    bound_line = re.findall(r'class="lower-bound" d="M\S+ ([\d.]+)H', picture)
-    assert len(bound_line) == 1 and f"lower bound {program.lower_bound:,}" in picture
-    Page(picture)
-
-
-@pytest.mark.parametrize("width", [40, 80, 200])
-def test_the_picture_for_a_terminal(library: midge.Library, width: int) -> None:
-    lines = terminal(library.program, width).splitlines()
-    assert max(map(len, lines)) <= width and lines[0].lstrip().startswith("address")
-    grid = "".join(line.split()[-1] for line in lines[1:21])
-    assert {"#", *map(str, range(len(library.program.layers)))} >= set(grid) - {".", "%", "_"} and "#" in grid
-    assert any(line.strip() == "^" for line in lines)
-
-
-def test_ticks_are_round_and_few() -> None:
-    for top in (1, 7, 12, 99, 490, 5924, 98304, 2_000_000):
-        found = ticks(top)
-        assert found[0] == 0 and found[-1] <= top and 2 <= len(found) <= 9
-        assert str(found[1]).rstrip("0") in ("1", "2", "5")
 
 
 def test_hostile_names_stay_text(folder: Path, tmp_path: Path) -> None:
@@ -407,13 +304,3 @@ def test_a_browser_shows_it(folder: Path, tmp_path: Path, width: int) -> None:
 
 def escape_attribute(text: str) -> str:
     return text.replace("&", "&amp;").replace('"', "&quot;")
-
-
-def test_blocks_join_neighbouring_rows(library: midge.Library) -> None:
-    """The same bytes are taken at every step as before joining."""
-    program: Program = library.program
-    taken = [np.zeros(program.arena_nbytes, bool) for _ in program.steps]
-    for block in blocks(program):
-        for step in range(max(block.first, 0), min(block.last, len(taken) - 1) + 1):
-            taken[step][block.offset : block.offset + block.nbytes] = True
-    assert [int(each.sum()) for each in taken] == used(program)

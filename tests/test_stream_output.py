@@ -9,11 +9,11 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import images
 import numpy as np
-import onnx
 import pytest
 from click.testing import CliRunner
-from onnx import helper, numpy_helper
+from onnx import helper
 from random_models import random_feeds, random_model
 
 import midge
@@ -49,34 +49,9 @@ WAYS = {
 }
 
 
-def made(nodes: list[onnx.NodeProto], held: dict[str, np.ndarray], ports: dict[str, list[int]], inputs: int = 1) -> bytes:
-    infos = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in ports.items()]
-    kept = [numpy_helper.from_array(data.astype(np.float32), name) for name, data in held.items()]
-    model = helper.make_model(helper.make_graph(nodes, "net", infos[:inputs], infos[inputs:], kept), opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 9
-    return bytes(model.SerializeToString())
-
-
 @cache
-def denoiser(channels: int = 1, size: int = SIZE) -> bytes:
-    """Encoder, decoder with a skip connection, and what is left subtracted from the image: NCHW, as PyTorch exports it."""
-    rng = np.random.default_rng(5)
-    shapes = {"w0": (8, channels, 3, 3), "w1": (12, 8, 3, 3), "w2": (8, 20, 3, 3), "w3": (channels, 8, 3, 3)}
-    held = {name: rng.normal(size=shape) / np.sqrt(np.prod(shape[1:])) for name, shape in shapes.items()}
-    nodes = [
-        helper.make_node("Conv", ["x", "w0"], ["a0"], pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["a0"], ["a"]),
-        helper.make_node("Conv", ["a", "w1"], ["b0"], pads=[1, 1, 1, 1], strides=[2, 2]),
-        helper.make_node("Relu", ["b0"], ["b"]),
-        helper.make_node("Resize", ["b", "", "by"], ["c"], mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric"),
-        helper.make_node("Concat", ["a", "c"], ["d"], axis=1),
-        helper.make_node("Conv", ["d", "w2"], ["e0"], pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["e0"], ["e"]),
-        helper.make_node("Conv", ["e", "w3"], ["r"], pads=[1, 1, 1, 1]),
-        helper.make_node("Sub", ["x", "r"], ["y"]),
-    ]
-    shape = [1, channels, size, size]
-    return made(nodes, held | {"by": np.array([1, 1, 2, 2])}, {"x": shape, "y": shape})
+def denoiser(channels: int = 1) -> bytes:
+    return images.denoiser(channels, SIZE)
 
 
 @cache
@@ -91,11 +66,11 @@ def two_outputs() -> bytes:
         helper.make_node("Gemm", ["f", "w1"], ["g"], transB=1),
         helper.make_node("Softmax", ["g"], ["scores"]),
     ]
-    return made(nodes, held, {"x": [1, 3, SIZE, SIZE], "image": [1, 4, SIZE, SIZE], "scores": [1, 5]})
+    return images.onnx_file(nodes, held, {"x": [1, 3, SIZE, SIZE], "image": [1, 4, SIZE, SIZE], "scores": [1, 5]})
 
 
 def compiled(model: bytes, channels: int = 1, target: str = "cortex-m4", **options: object) -> midge.Library:
-    calibration = np.random.default_rng(1).normal(size=(4, channels, SIZE, SIZE)).astype(np.float32)
+    calibration = images.noise(channels, SIZE)
     return midge.compile(model, target=target, name="net", calibration=calibration, stream_output=True, **options)
 
 
@@ -329,7 +304,7 @@ def test_test_bench_and_examples(way: str, tmp_path: Path) -> None:
 def test_layout_of_ports(tmp_path: Path) -> None:
     """The library takes and gives NHWC; Python and files have the layout of the model; bytes are the same."""
     model = denoiser(3)
-    calibration = np.random.default_rng(1).normal(size=(4, 3, SIZE, SIZE)).astype(np.float32)
+    calibration = images.noise(3, SIZE)
     plain = midge.compile(model, target="host", name="net", calibration=calibration)
     turned = midge.compile(model, target="host", name="net", calibration=calibration, **NHWC)
     assert [port.type.shape for port in turned.program.inputs + turned.program.outputs] == [(1, SIZE, SIZE, 3)] * 2
@@ -348,7 +323,7 @@ def test_layout_of_ports(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("io", ["quantized", "model"])
 def test_one_port_may_be_turned(io: str) -> None:
-    calibration = np.random.default_rng(1).normal(size=(4, 3, SIZE, SIZE)).astype(np.float32)
+    calibration = images.noise(3, SIZE)
     plain = midge.compile(two_outputs(), target="host", calibration=calibration, io=io)
     for options, shapes in (
         ({"input_layout": "nhwc"}, [(1, SIZE, SIZE, 3), (1, 4, SIZE, SIZE)]),
@@ -368,7 +343,7 @@ def test_what_is_nhwc_already_stays() -> None:
         helper.make_node("Conv", ["t", "w"], ["c"], pads=[1, 1, 1, 1]),
         helper.make_node("Transpose", ["c"], ["y"], perm=[0, 2, 3, 1]),
     ]
-    model = made(nodes, held, {"x": [1, 8, 8, 3], "y": [1, 8, 8, 4]})
+    model = images.onnx_file(nodes, held, {"x": [1, 8, 8, 3], "y": [1, 8, 8, 4]})
     calibration = np.random.default_rng(1).normal(size=(4, 8, 8, 3)).astype(np.float32)
     for option in NHWC:
         with pytest.raises(UsageError, match=f"--{option.replace('_', '-')} nhwc: nothing to gain"):
@@ -377,7 +352,7 @@ def test_what_is_nhwc_already_stays() -> None:
 
 def test_command_line(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(denoiser())
-    np.save(tmp_path / "x.npy", np.random.default_rng(1).normal(size=(4, 1, SIZE, SIZE)).astype(np.float32))
+    np.save(tmp_path / "x.npy", images.noise(1, SIZE))
     common = [str(tmp_path / "net.onnx"), "--calibration", str(tmp_path / "x.npy"), "--stream-output"]
     done = CliRunner().invoke(main, ["compile", *common, "-o", str(tmp_path / "lib"), "--output-layout", "nhwc"])
     assert done.exit_code == 0 and "net_run(arena, take, context);" in done.output and "net_output_rows function of yours" in done.output

@@ -26,6 +26,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("select", "lower"),
     ("schedule",),
     ("codegen", "package", "run", "report", "evidence"),
+    ("changes", "prepare"),
     ("budget",),
     ("api",),
     ("front", "link", "reload"),

@@ -11,49 +11,43 @@ In short:
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from midge.budget import Attempt, within
+from midge.budget import within
+from midge.changes import Attempt
 from midge.codegen.c import emit
-from midge.codegen.names import c_identifier
 from midge.codegen.reference import reference_files
 from midge.codegen.write import write_library
 from midge.costs import Costs, load_costs, read
 from midge.errors import UsageError
-from midge.fixedpoint import NUMERICS
-from midge.importers.onnx import load
 from midge.ir import Array, Graph
 from midge.lower import Choice, lower
 from midge.ops.build import dequantize
 from midge.ops.build import quantize as quantize_data
 from midge.package import package_files
-from midge.passes import canonicalize, integerize
+from midge.passes import integerize
 from midge.passes.dead_channels import DeadChannels, eliminate_dead_channels
 from midge.passes.ports import LAYOUTS, from_port, to_port
+from midge.prepare import Model, Progress, prepared, quantized_graph
 from midge.program import Port, Program
-from midge.ptq import complete, load_calibration, narrow_weights, sample_types
 from midge.ptq import quantize_model as quantize
 from midge.ptq.narrow import Narrowed
 from midge.report.summary import Report, summarize
 from midge.run.interpreter import Interpreter
 from midge.run.tune import tune as measure
 from midge.schedule import Wish, may_save, parse_memories, place, spare
-from midge.schedule.plan import Progress as PlanProgress
 from midge.targets import Target, get_target
-from midge.text import print_graph
 
 IO = ("quantized", "model")
 OPTIMIZE = ("size", "ram", "balanced", "speed")
 SCHEDULES = ("rows", "layers")
 WEIGHTS = ("int8", "int4")
-Progress = Callable[[int, int], None]
-Model = Any  # a path, the bytes of a file, or an onnx.ModelProto
 
 
 @dataclass
@@ -125,35 +119,6 @@ def _to_port(array: Array, port: Port) -> tuple[Array, bool]:
     return quantize_data(array, kind.dtype, kind.quant), True
 
 
-def digest_of(graph: Graph) -> str:
-    """SHA-256 over the integer Graph: structure, types and weights, neither its name nor the bytes of the file it came in."""
-    return hashlib.sha256(print_graph(replace(graph, name="")).encode()).hexdigest()
-
-
-def quantized_graph(
-    model: Model,
-    *,
-    calibration: Any = None,
-    observer: str = "minmax",
-    numerics: str = "onnx",
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
-    batch: int | None = None,
-    progress: Progress | None = None,
-) -> Graph:
-    """Import, canonicalize and quantize: the Graph in which every activation is an integer.
-
-    numerics: "onnx" rounds once, as ONNX Runtime does on QDQ models; "tflite" rounds twice, as TFLite Micro's reference kernels.
-
-    `calibration`: a path (.npz, .npy or a folder), an array of samples, or a dict of arrays by input name. Needed for float models only.
-    """
-    if numerics not in NUMERICS:
-        raise UsageError(f"no numerics named {numerics!r}; known: {', '.join(NUMERICS)}")
-    graph = load(model, shapes=dict(shapes or {}), batch=batch)
-    graph.numerics = numerics
-    samples = None if calibration is None else load_calibration(calibration, sample_types(graph))
-    return complete(canonicalize(graph), samples, observer, progress)
-
-
 def compile(
     model: Model,
     *,
@@ -175,34 +140,34 @@ def compile(
     costs: str | Path | None = None,
     require_fast: bool = False,
     keep_dead_channels: bool = False,
-    plan_progress: PlanProgress | None = None,
     **options: Any,
 ) -> Library:
     """Compile an ONNX model to a Library for `target` (see midge.targets.TARGETS).
 
-    options: those of quantized_graph: calibration, observer, numerics, shapes, batch, progress.
+    options: those of quantized_graph, such as calibration and numerics. name: of the library, by default the file's. stepwise: a run may be done in parts.
     optimize: "balanced" takes the fastest kernels that store no more bytes of weights than the model has, "speed" any, "size" the portable ones; each with
     all the RAM saved that costs no time. "ram" takes the kernels of "balanced", or slower ones of less scratch where that saves RAM, and the least RAM.
     ram: the arena has at most so many bytes, at the cost of time where needed. flash: at most so many bytes of code and constants; the fewest
     instructions within them are chosen. cycles: a run takes at most so many by estimate. What cannot be met fails with ways out (see midge.budget).
     schedule: "rows" computes rows of several layers in turn where that saves RAM, "layers" one layer after the other. costs: a table of `midge tune`.
     stream_input, stream_output: rows of the input are pushed into a run, those of outputs handed to a function of the caller's, and never all there.
-    stepwise: a run may be done in parts. memory: what there is, such as "dtcm:64K@fast,sram:256K" (see midge.schedule.memories).
     input_layout, output_layout: "nhwc" has the channels of a pixel together in C where the model has NCHW; Python and files keep to the model.
     weights: "int4" rounds those of large layers to four bits, two a byte (see midge.ptq.narrow); outputs change, the less for `calibration`, int8 models too.
     require_fast: fail if a layer is left to a portable kernel on a core that has better. keep_dead_channels: compute channels, too, that no output needs.
-    io: ports have the network's integers ("quantized") or the model's own types ("model"). name: of the library and its C symbols; by default of the file.
+    io: ports have the network's integers ("quantized") or the model's own types ("model"). memory: those there are (see midge.schedule.memories).
 
     Raises: ImportFailed, Unsupported or UsageError, each with one message for people.
     """
-    _check(io=io, optimize=optimize, schedule=schedule, weights=weights, input_layout=input_layout, output_layout=output_layout)
-    machine, table = get_target(target), load_costs(target, None if costs is None else Path(costs))
-    graph, digest, dead, narrowed = prepared(model, name, io, keep_dead_channels, weights, (input_layout == "nhwc", output_layout == "nhwc"), **options)
-    kernels, saved = "balanced" if optimize == "ram" else optimize, dead.saved if dead and weights != "int4" else 0
-    choice = Choice(kernels, table, flash, require_fast=require_fast, saved=saved, whole=schedule == "layers", narrow=weights == "int4")
-    wish = Wish(optimize == "ram", ram, stream_input, stepwise, schedule == "rows", parse_memories(memory), stream_output)
-    program = within(Attempt(graph, machine, digest, choice, wish, keep_dead_channels, cycles, options.get("calibration")), _placed(plan_progress))
-    return Library(graph, replace(program, optimize=optimize, request=_request(wish, choice, memory, weights, costs is not None)), dead, narrowed)
+    check_choices(io=io, optimize=optimize, schedule=schedule, weights=weights, input_layout=input_layout, output_layout=output_layout)
+    machine, sides, samples = get_target(target), (input_layout == "nhwc", output_layout == "nhwc"), options.get("calibration")
+    at = partial(prepared, quantized_graph(model, **options), name, io, keep_dead_channels, weights, samples)
+    found, table = at(sides), load_costs(target, None if costs is None else Path(costs))
+    kernels, layers, narrow = "balanced" if optimize == "ram" else optimize, schedule == "layers", weights == "int4"
+    choice = Choice(kernels, table, flash, require_fast=require_fast, saved=found.saved, whole=layers, narrow=narrow)
+    wish = Wish(optimize == "ram", ram, stream_input, stepwise, not layers, parse_memories(memory), stream_output)
+    attempt = Attempt(found.graph, machine, found.digest, choice, wish, keep_dead_channels, cycles, samples, sides, lambda other: at(other).graph)
+    request = _request(wish, choice, memory, weights, costs is not None)
+    return Library(found.graph, replace(within(attempt, _placed), optimize=optimize, request=request), found.dead, found.narrowed)
 
 
 def _request(wish: Wish, choice: Choice, memory: str, weights: str, own_costs: bool) -> dict[str, int | bool | str | None]:
@@ -210,33 +175,19 @@ def _request(wish: Wish, choice: Choice, memory: str, weights: str, own_costs: b
     return {**asdict(wish), "memories": memory, "flash": choice.flash, "saved": choice.saved, "weights": weights, "own_costs": own_costs}
 
 
-def _check(**given: str) -> None:
+def check_choices(**given: str) -> None:
+    """Raises: UsageError for a value that its option does not know."""
     known = {"io": IO, "optimize": OPTIMIZE, "schedule": SCHEDULES, "weights": WEIGHTS, "input_layout": LAYOUTS, "output_layout": LAYOUTS}
     for option, value in given.items():
         if value not in known[option]:
             raise UsageError(f"no --{option.replace('_', '-')} named {value!r}; known: {', '.join(known[option])}")
 
 
-def _placed(progress: PlanProgress | None) -> Callable[[Attempt], Program]:
-    return lambda a: placed(a.graph, a.target, a.digest, a.choice, a.wish, progress)
+def _placed(attempt: Attempt) -> Program:
+    return placed(attempt.graph, attempt.target, attempt.digest, attempt.choice, attempt.wish)
 
 
-def prepared(
-    model: Model, name: str | None, io: str, keep_dead_channels: bool, weights: str = "int8", nhwc: tuple[bool, bool] = (False, False), **options: Any
-) -> tuple[Graph, str, DeadChannels | None, Narrowed | None]:
-    """The Graph to lower, under the name of its library, the digest of the model, what was left out as dead, and what got weights of four bits."""
-    graph = integerize(quantized_graph(model, **options), io, nhwc)
-    digest, dead, narrowed = digest_of(graph), None, None
-    if not keep_dead_channels:
-        graph, dead = eliminate_dead_channels(graph)
-    if weights == "int4":
-        graph, narrowed = narrow_weights(graph, options.get("calibration"))
-        digest = digest_of(graph)
-    graph.name = c_identifier(name or graph.name)
-    return graph, digest, dead, narrowed
-
-
-def placed(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish, progress: PlanProgress | None = None) -> Program:
+def placed(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish) -> Program:
     """The placed Program of a Graph under its own name. If what its kernels need beside the tensors is too much for wish.ram, those that need less.
     Bytes that could stay where they are are moved where that makes the arena smaller and is what was asked for."""
     if wish.stream and wish.stepwise:
@@ -244,35 +195,35 @@ def placed(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish
     if wish.stream and len(graph.inputs) != 1:
         raise UsageError(f"--stream-input: the model has {len(graph.inputs)} inputs; one is offered")
     try:
-        found = (_lean if wish.least else _lowered)(graph, target, digest, choice, wish, progress)
+        found = (_lean if wish.least else _lowered)(graph, target, digest, choice, wish)
         if not wish.least or found.arena_nbytes == found.lower_bound or not any(buffer.pieces for buffer in found.buffers.values()):
             return found
-        moved = _lean(graph, target, digest, choice, replace(wish, views=False), progress)
+        moved = _lean(graph, target, digest, choice, replace(wish, views=False))
         return moved if moved.arena_nbytes < found.arena_nbytes else found
     except UsageError:
         if wish.ram is None:
             raise
         if wish.views:
-            return placed(graph, target, digest, choice, replace(wish, views=False), progress)
+            return placed(graph, target, digest, choice, replace(wish, views=False))
         portable = place(lower(graph, target, graph.name, digest, replace(choice, optimize="size", flash=None, require_fast=False)), replace(wish, least=True))
-        return place(lower(graph, target, graph.name, digest, replace(choice, room=spare(portable, wish.ram))), wish, progress)
+        return place(lower(graph, target, graph.name, digest, replace(choice, room=spare(portable, wish.ram))), wish)
 
 
-def _lowered(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish, progress: PlanProgress | None) -> Program:
-    return place(lower(graph, target, graph.name, digest, choice), wish, progress)
+def _lowered(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish) -> Program:
+    return place(lower(graph, target, graph.name, digest, choice), wish)
 
 
-def _lean(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish, progress: PlanProgress | None) -> Program:
+def _lean(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish) -> Program:
     """The Program with the smallest arena: with the fastest kernels, or if that is smaller with those that need the least scratch, and the fastest again where
     their scratch costs nothing."""
-    fast = _lowered(graph, target, digest, choice, wish, progress)
+    fast = _lowered(graph, target, digest, choice, wish)
     lean = lower(graph, target, graph.name, digest, replace(choice, least_scratch=True))
     if not may_save(fast, lean):
         return fast
-    lean = place(lean, wish, progress)
+    lean = place(lean, wish)
     if lean.arena_nbytes >= fast.arena_nbytes:
         return fast
-    mixed = _lowered(graph, target, digest, replace(choice, room=spare(lean, lean.arena_nbytes)), wish, progress)
+    mixed = _lowered(graph, target, digest, replace(choice, room=spare(lean, lean.arena_nbytes)), wish)
     return mixed if mixed.arena_nbytes <= lean.arena_nbytes else lean
 
 

@@ -9,48 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
+from midge import changes
+from midge.changes import Attempt, Way
 from midge.codegen.c import emit
-from midge.costs import Costs, load_code_sizes, load_costs
+from midge.costs import load_code_sizes
 from midge.costs.cycles import check_offered, estimate_cycles, load_factors, offered
 from midge.errors import MidgeError, Unsupported, UsageError
-from midge.ir import Graph
-from midge.lower import UNMEASURED, Choice
-from midge.passes.dead_channels import eliminate_dead_channels
+from midge.lower import UNMEASURED
 from midge.program import Program
-from midge.ptq.narrow import narrow_weights
-from midge.report.narrow import distance
 from midge.report.needs import SHOWN, half_the_rows, heaviest, peak, short
 from midge.run.size import OPT, flash_of
-from midge.schedule import Wish
-from midge.targets import Target, get_target
-
-BOTH = "--stream-input and --optimize size"
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """What to compile and how. kept: channels that no output can depend on are computed, too. cycles: the most that may be estimated.
-    The budgets of RAM and flash are wish.ram and choice.flash."""
-
-    graph: Graph
-    target: Target
-    digest: str
-    choice: Choice
-    wish: Wish
-    kept: bool = False
-    cycles: int | None = None
-    calibration: Any = None  # samples of the user's, for what rounds weights
-
-
-@dataclass(frozen=True)
-class Way:
-    """Options to add or to leave out, what they do to an attempt, and what else there is to say."""
-
-    name: str
-    change: Callable[[Attempt], Attempt]
-    note: str = ""
+from midge.targets import get_target
 
 
 @dataclass(frozen=True)
@@ -111,14 +81,16 @@ def _ram_ways(text: str, attempt: Attempt, compile: Compile) -> str:
     budget = attempt.wish.ram or 0
     base = replace(attempt, wish=replace(attempt.wish, ram=None, least=True))
     program = compile(base)
-    streamable = not attempt.wish.stream and not attempt.wish.stepwise and len(attempt.graph.inputs) == 1
-    ways = [Way("--optimize size, kernels with less scratch", _size)] if attempt.choice.optimize != "size" else []
-    ways += [Way("--schedule rows", _rows)] if not attempt.wish.by_rows else []
-    ways += [Way("no --stepwise", _not_stepwise)] if attempt.wish.stepwise else []
-    ways += [Way("--stream-input", _stream)] if streamable else []
-    ways += [Way(BOTH, lambda a: _stream(_size(a)))] if streamable and attempt.choice.optimize != "size" else []
-    tried = _try([*ways, *_common(attempt)], base, compile, lambda _, p: p.arena_nbytes)
-    tried = [way for way in tried if way.name != BOTH or way.value < min(t.value for t in tried if t.name != BOTH)]
+    alone, together = changes.ports(attempt, program)
+    ways = [Way("--optimize size, kernels with less scratch", changes.size)] if attempt.choice.optimize != "size" else []
+    ways += [Way("--schedule rows", changes.by_rows)] if not attempt.wish.by_rows else []
+    ways += [Way("no --stepwise", changes.not_stepwise)] if attempt.wish.stepwise else []
+    tried = _try([*ways, *alone, *changes.dead_channels(attempt)], base, compile, _arena)
+    for way in together:  # each is one more compilation: only as far as needed
+        least = min([program.arena_nbytes, *(other.value for other in tried)])
+        if least <= budget:
+            break
+        tried += [found for found in _try([way], base, compile, _arena) if found.value < least]
     tried.append(Tried(_half(program), half_the_rows(program), False))
     unit = "bytes with --optimize ram" if attempt.wish.by_rows else "bytes layer by layer"
     return "\n".join([text, peak(program), *_ranked(tried, program.arena_nbytes, budget, unit)])
@@ -128,11 +100,11 @@ def _flash_ways(text: str, attempt: Attempt, compile: Compile) -> str:
     budget, base = attempt.choice.flash or 0, _without_budgets(attempt)
     program = compile(base)
     how = "by the tables of code, as no compiler for the target is installed" if flash_of(emit(program), attempt.target) is None else f"measured with {OPT}"
-    ways = [Way("--optimize size", _size)] if attempt.choice.optimize != "size" else []
+    ways = [changes.PORTABLE] if attempt.choice.optimize != "size" else []
     ways += [Way("--schedule layers, which needs no tables of rows", lambda a: replace(a, wish=replace(a.wish, by_rows=False)))] if attempt.wish.by_rows else []
-    ways += [Way("no --stepwise", _not_stepwise)] if attempt.wish.stepwise else []
-    tried = _try([*ways, *_int4(attempt), *_common(attempt)], base, compile, _flash)
-    for name, change in (("the C compiled with -Os", base), ("--optimize size, the C compiled with -Os", _size(base))):
+    ways += [Way("no --stepwise", changes.not_stepwise)] if attempt.wish.stepwise else []
+    tried = _try([*ways, *changes.int4(attempt), *changes.dead_channels(attempt)], base, compile, _flash)
+    for name, change in (("the C compiled with -Os", base), ("--optimize size, the C compiled with -Os", changes.size(base))):
         nbytes = flash_of(emit(compile(change)), attempt.target, "-Os")
         tried += [Tried(name, nbytes)] if nbytes is not None else []
     return "\n".join([text, heaviest(program), *_ranked(tried, _flash(base, program), budget, f"bytes of flash, {how}")])
@@ -142,72 +114,19 @@ def _cycle_ways(text: str, attempt: Attempt, compile: Compile, program: Program)
     budget, table = attempt.cycles or 0, attempt.choice.costs
     base = replace(attempt, cycles=None)
     before = estimate_cycles(program, table)
-    ways = [Way(f"--optimize {name}", _optimize(name)) for name in {"size": ("balanced", "speed"), "balanced": ("speed",)}.get(attempt.choice.optimize, ())]
+    ways = [
+        Way(f"--optimize {name}", changes.optimize(name)) for name in {"size": ("balanced", "speed"), "balanced": ("speed",)}.get(attempt.choice.optimize, ())
+    ]
     ways += [Way("no --ram", lambda a: replace(a, wish=replace(a.wish, ram=None)))] if attempt.wish.ram is not None else []
     ways += [Way("no --flash", lambda a: replace(a, choice=replace(a.choice, flash=None)))] if attempt.choice.flash is not None else []
     faster = [name for name in offered() if load_factors()[name].middle < load_factors()[attempt.target.name].middle]
-    ways += [Way(f"--target {name}", _to(name)) for name in faster if get_target(name).features >= attempt.target.features]
-    tried = _try([*ways, *_common(attempt)], base, compile, lambda a, p: estimate_cycles(p, a.choice.costs).middle)
+    ways += [Way(f"--target {name}", changes.to_target(name)) for name in faster if get_target(name).features >= attempt.target.features]
+    tried = _try([*ways, *changes.dead_channels(attempt)], base, compile, lambda a, p: estimate_cycles(p, a.choice.costs).middle)
     halved = sum(count // 2 if _has_rows(program, layer) else count for layer, count in before.layers.items())
     tried.append(Tried(_half(program), round(halved * before.factor.middle), False))
     largest = sorted(before.layers.items(), key=lambda item: -item[1])[:SHOWN]
     names = ", ".join(f"layer {i} '{short(program.layers[i].name)}' ({count / max(1, before.instructions):.0%})" for i, count in largest)
     return "\n".join([text, f"most of them in {names}", *_ranked(tried, before.middle, budget, "estimated cycles")])
-
-
-def _int4(attempt: Attempt) -> list[Way]:
-    """Weights of four bits, if a layer would have them, and what they do to the outputs."""
-    if attempt.choice.narrow:
-        return []
-    graph, narrowed = narrow_weights(attempt.graph, attempt.calibration)
-    graph.name = attempt.graph.name
-    if not narrowed.layers:
-        return []
-    note = f"outputs change: {distance(narrowed, graph)}"
-
-    def change(a: Attempt) -> Attempt:
-        return replace(a, graph=graph, choice=replace(a.choice, narrow=True, saved=0))
-
-    ways = [Way("--weights int4", change, note)]
-    return [*ways, Way("--weights int4 and --optimize size", lambda a: _size(change(a)), note)] if attempt.choice.optimize != "size" else ways
-
-
-def _common(attempt: Attempt) -> list[Way]:
-    return [Way("no --keep-dead-channels", _drop_dead)] if attempt.kept else []
-
-
-def _size(attempt: Attempt) -> Attempt:
-    return replace(attempt, choice=replace(attempt.choice, optimize="size", require_fast=False))
-
-
-def _optimize(name: str) -> Callable[[Attempt], Attempt]:
-    return lambda attempt: replace(attempt, choice=replace(attempt.choice, optimize=name))
-
-
-def _rows(attempt: Attempt) -> Attempt:
-    return replace(attempt, wish=replace(attempt.wish, by_rows=True))
-
-
-def _stream(attempt: Attempt) -> Attempt:
-    return replace(attempt, wish=replace(attempt.wish, stream=True))
-
-
-def _not_stepwise(attempt: Attempt) -> Attempt:
-    return replace(attempt, wish=replace(attempt.wish, stepwise=False))
-
-
-def _to(name: str) -> Callable[[Attempt], Attempt]:
-    def change(attempt: Attempt) -> Attempt:
-        table: Costs = load_costs(name)
-        return replace(attempt, target=get_target(name), choice=replace(attempt.choice, costs=table))
-
-    return change
-
-
-def _drop_dead(attempt: Attempt) -> Attempt:
-    graph, dead = eliminate_dead_channels(attempt.graph)
-    graph.name = attempt.graph.name
-    return replace(attempt, graph=graph, kept=False, choice=replace(attempt.choice, saved=dead.saved))
 
 
 def _try(ways: list[Way], base: Attempt, compile: Compile, measure: Measure) -> list[Tried]:
@@ -220,6 +139,10 @@ def _try(ways: list[Way], base: Attempt, compile: Compile, measure: Measure) -> 
         except MidgeError:
             continue
     return found
+
+
+def _arena(attempt: Attempt, program: Program) -> int:
+    return program.arena_nbytes
 
 
 def _flash(attempt: Attempt, program: Program) -> int:

@@ -67,6 +67,13 @@ CALIBRATION = (
     click.option("--calibration", metavar="DATA", help="Representative inputs for a float model: a .npz, a .npy, or a folder of them."),
     click.option("--observer", type=click.Choice(["minmax", "percentile", "mse"]), help="How ranges are chosen from the calibration data (minmax)."),
 )
+FORM = (
+    click.option(
+        "--weights", type=click.Choice(["int8", "int4"]), help="Store large layers' weights in 8 bits (int8, the default) or 4 (int4); outputs change."
+    ),
+    click.option("--input-layout", type=click.Choice(["model", "nhwc"]), help="Take inputs as the model has them, or NHWC where it has NCHW (PyTorch)."),
+    click.option("--output-layout", type=click.Choice(["model", "nhwc"]), help="Give outputs as the model has them, or NHWC where it has NCHW."),
+)
 COMPILE = (
     click.option("--numerics", type=click.Choice(["onnx", "tflite"]), help="Round as ONNX Runtime (onnx, the default) or as TFLite Micro (tflite)."),
     click.option(
@@ -85,11 +92,7 @@ COMPILE = (
         "--stream-output", is_flag=True, default=None, help="Hand output rows to a function of the caller's as they come; they are never in RAM as a whole."
     ),
     click.option("--stepwise", is_flag=True, default=None, help="Let a run be done in parts, by NAME_step(arena, budget), for loops with other work."),
-    click.option(
-        "--weights", type=click.Choice(["int8", "int4"]), help="Store large layers' weights in 8 bits (int8, the default) or 4 (int4); outputs change."
-    ),
-    click.option("--input-layout", type=click.Choice(["model", "nhwc"]), help="Take inputs as the model has them, or NHWC where it has NCHW (PyTorch)."),
-    click.option("--output-layout", type=click.Choice(["model", "nhwc"]), help="Give outputs as the model has them, or NHWC where it has NCHW."),
+    *FORM,
     click.option("--costs", metavar="CSV", help="Measured costs of kernels, made by `midge tune`, to choose by."),
     click.option("--require-fast", is_flag=True, default=None, help="Fail if a layer is left to a portable kernel on a core that has better."),
     click.option("--keep-dead-channels", is_flag=True, default=None, help="Compute channels, too, that no output can depend on."),

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from midge.cli_common import CALIBRATION, JSON, SHAPES, only_given, print_json, progress_bar, with_options, write_file
+from midge.cli_common import CALIBRATION, FORM, JSON, SHAPES, only_given, print_json, progress_bar, with_options, write_file
 from midge.targets import TARGETS
 
 WIDTH = 100  # columns of the picture where the output is no terminal
@@ -25,7 +25,7 @@ WIDTH = 100  # columns of the picture where the output is no terminal
 @click.option("--no-measure", "measure", is_flag=True, default=True, flag_value=False, help="Do not count instructions under QEMU.")
 @click.option("--svg", metavar="FILE.svg", help="Write the arena over time of the schedule of least RAM as a picture.")
 @click.option("--front", "front_svg", metavar="FILE.svg", help="Write RAM against instructions as a picture.")
-@with_options(*CALIBRATION, *SHAPES, JSON)
+@with_options(*FORM, *CALIBRATION, *SHAPES, JSON)
 def plan(model: str, target: str, svg: str | None, front_svg: str | None, as_json: bool, **options: Any) -> None:
     """Show what RAM MODEL can do with, and what less RAM costs in time.
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from midge.api import Library, Model, placed, prepared
+from midge.api import Library, check_choices, placed
 from midge.codegen.reference import reference_files
 from midge.codegen.write import write_library
 from midge.costs import load_costs
 from midge.errors import ToolMissing
 from midge.lower import Choice
+from midge.prepare import Model, prepared, quantized_graph
 from midge.program import Program
 from midge.run.qemu import run_qemu
 from midge.run.samples import random_samples
@@ -54,6 +55,9 @@ def front(
     optimize: str = "balanced",
     stream_input: bool = False,
     stream_output: bool = False,
+    input_layout: str = "model",
+    output_layout: str = "model",
+    weights: str = "int8",
     keep_dead_channels: bool = False,
     costs: str | Path | None = None,
     measure: bool = True,
@@ -64,12 +68,14 @@ def front(
 
     measure: count instructions under QEMU, where compiler and emulator are installed. Other options are those of midge.compile.
     """
-    graph, digest, dead, _ = prepared(model, name, "quantized", keep_dead_channels, **options)
-    machine = get_target(target)
-    choice = Choice("balanced" if optimize == "ram" else optimize, load_costs(target, None if costs is None else Path(costs)), saved=dead.saved if dead else 0)
+    check_choices(optimize=optimize, weights=weights, input_layout=input_layout, output_layout=output_layout)
+    quantized, nhwc = quantized_graph(model, **options), (input_layout == "nhwc", output_layout == "nhwc")
+    ready = prepared(quantized, name, "quantized", keep_dead_channels, weights, options.get("calibration"), nhwc)
+    machine, table = get_target(target), load_costs(target, None if costs is None else Path(costs))
+    choice = Choice("balanced" if optimize == "ram" else optimize, table, saved=ready.saved, narrow=weights == "int4")
 
     def at(wish: Wish) -> Program:
-        return placed(graph, machine, digest, replace(choice, whole=not wish.by_rows), wish)
+        return placed(ready.graph, machine, ready.digest, replace(choice, whole=not wish.by_rows), wish)
 
     base = Wish(stream=stream_input, hand_out=stream_output)
     found = {"layer by layer": at(replace(base, by_rows=False)), "rows that cost no time": at(base), "least RAM": at(replace(base, least=True))}
@@ -78,7 +84,7 @@ def front(
         found[f"within {budget:,} bytes"] = at(replace(base, least=False, ram=budget))
     points, chosen = [], _best(found)
     for done, (title, program) in enumerate(chosen.items()):
-        library = Library(graph, program, dead)
+        library = Library(ready.graph, program, ready.dead, ready.narrowed)
         points.append(Point(title, library, _count(library, target) if measure else None))
         if progress is not None:
             progress(done + 1, len(chosen))

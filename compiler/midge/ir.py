@@ -214,6 +214,14 @@ class Graph:
     model_types: dict[str, TensorType] = field(default_factory=dict)
     nhwc: list[str] = field(default_factory=list)
 
+    def copy(self) -> Graph:
+        """The same nodes and values, free to be changed; the data of constants are shared."""
+        nodes = [replace(node, inputs=list(node.inputs), outputs=list(node.outputs)) for node in self.nodes]
+        values = {name: replace(value) for name, value in self.values.items()}
+        inputs, outputs, names = list(self.inputs), list(self.outputs), list(self.output_names)
+        kept = replace(self, model_types=dict(self.model_types), nhwc=list(self.nhwc))
+        return replace(kept, inputs=inputs, outputs=outputs, output_names=names, nodes=nodes, values=values)
+
     def type(self, name: str) -> TensorType:
         return self.values[name].type
 

@@ -76,7 +76,7 @@ class DeadChannels:
 def eliminate_dead_channels(graph: Graph) -> tuple[Graph, DeadChannels]:
     """(a new Graph that computes the same outputs, what it lost) of a quantized Graph. Inputs and outputs keep all their channels."""
     state = find_live(graph, intervals(graph))
-    small = _copy(graph)
+    small = graph.copy()
     for name, value in small.values.items():
         _slice_value(value, state.live[name])
     for node in list(small.nodes):
@@ -90,13 +90,6 @@ def eliminate_dead_channels(graph: Graph) -> tuple[Graph, DeadChannels]:
     lost = {name: live for name, live in state.live.items() if not (graph.is_constant(name) or live.all())}
     kept = {name: tuple(int(i) for i in np.flatnonzero(live)) for name, live in lost.items()}
     return small, DeadChannels(_compare(graph, small), kept)
-
-
-def _copy(graph: Graph) -> Graph:
-    """The same nodes and values, free to be changed; the data of constants are shared."""
-    nodes = [dataclasses.replace(node, inputs=list(node.inputs), outputs=list(node.outputs)) for node in graph.nodes]
-    values = {name: dataclasses.replace(value) for name, value in graph.values.items()}
-    return dataclasses.replace(graph, inputs=list(graph.inputs), outputs=list(graph.outputs), nodes=nodes, values=values)
 
 
 def _slice_value(value: Value, live: Mask) -> None:

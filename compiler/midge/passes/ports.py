@@ -55,7 +55,7 @@ def _moved(graph: Graph, name: str, is_input: bool) -> Graph:
     shape = graph.type(value).shape
     if len(shape) not in TO_NCHW or shape[0] != 1:
         return graph
-    trial = _copy(graph)
+    trial = replace(graph.copy(), output_names=list(graph.output_names or graph.outputs))
     (_turn_input if is_input else _turn_output)(trial, value)
     layout(trial)
     while any(_hoist(trial, node) for node in list(trial.nodes)):
@@ -65,15 +65,6 @@ def _moved(graph: Graph, name: str, is_input: bool) -> Graph:
         return graph
     trial.nhwc.append(name)
     return trial
-
-
-def _copy(graph: Graph) -> Graph:
-    """A Graph to change; data of constants are shared."""
-    names = list(graph.output_names or graph.outputs)
-    nodes = [replace(node, inputs=list(node.inputs), outputs=list(node.outputs)) for node in graph.nodes]
-    values = {name: replace(value) for name, value in graph.values.items()}
-    inputs, outputs = list(graph.inputs), list(graph.outputs)
-    return replace(graph, inputs=inputs, outputs=outputs, output_names=names, nodes=nodes, values=values, nhwc=list(graph.nhwc))
 
 
 def _turn_input(graph: Graph, name: str) -> None:

@@ -17,7 +17,7 @@ from midge.passes.integer import unify
 from midge.ptq.calibration import Progress, Sample, observe
 from midge.ptq.intervals import bounded_quant
 from midge.ptq.observers import activation_quant, make_observer, quant_range
-from midge.ptq.weights import copy_graph, finish_weights
+from midge.ptq.weights import finish_weights
 
 UNIT = Quant.of(1.0 / 256.0, -128)
 FIXED = {"Softmax": UNIT, "Sigmoid": UNIT, "Tanh": Quant.of(1.0 / 128.0, 0)}
@@ -56,7 +56,7 @@ def complete(graph: Graph, samples: list[Sample] | None = None, observer: str = 
 
     Raises: Unsupported if floats remain and there are no samples.
     """
-    graph = copy_graph(graph)
+    graph = graph.copy()
     _keep_model_types(graph)
     whole = all(graph.type(name).quant is None for name in _activations(graph))
     if not whole:
@@ -163,7 +163,7 @@ def quantize_graph(graph: Graph, ranges: dict[str, Quant]) -> Graph:
 
     Raises: IRError if `ranges` lacks a value that nothing else determines.
     """
-    graph = copy_graph(graph)
+    graph = graph.copy()
     _keep_model_types(graph)
     floats = float_activations(graph)
     pinned = {name: graph.type(name).q for name in _activations(graph) if graph.type(name).quant is not None}

@@ -12,13 +12,11 @@ Source: TFLite 8-bit quantization specification; ONNX QLinearConv-10.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
 
 from midge.errors import IRError, Unsupported
-from midge.ir import Array, DType, Graph, Node, Quant, TensorType, Value
+from midge.ir import Array, DType, Graph, Node, Quant, TensorType
 from midge.ops.build import dequantize, quantize
 from midge.ptq.observers import activation_quant
 
@@ -30,20 +28,12 @@ SAME_SCALE = 1e-6  # float32 products in another order differ by a few 2**-24
 Float64 = npt.NDArray[np.float64]
 
 
-def copy_graph(graph: Graph) -> Graph:
-    """A Graph whose nodes, values and lists may be changed freely; constants' arrays are shared."""
-    nodes = [replace(node, inputs=list(node.inputs), outputs=list(node.outputs)) for node in graph.nodes]
-    values = {name: Value(name, value.type, value.data) for name, value in graph.values.items()}
-    inputs, outputs, output_names = list(graph.inputs), list(graph.outputs), list(graph.output_names)
-    return replace(graph, inputs=inputs, outputs=outputs, output_names=output_names, nodes=nodes, values=values, model_types=dict(graph.model_types))
-
-
 def finish_weights(graph: Graph) -> Graph:
     """The Graph with all float weights, biases and constant operands as integers. Integers that already fit are kept.
 
     Raises: IRError if a node has a float activation left, Unsupported for weights computed at run time.
     """
-    graph = copy_graph(graph)
+    graph = graph.copy()
     for node in graph.nodes:
         if graph.type(node.outputs[0]).quant is None:
             if graph.type(node.outputs[0]).dtype.is_float:
