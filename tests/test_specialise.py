@@ -16,11 +16,11 @@ from midge.kernels import SOURCES
 
 from midge.codegen.c_statements import Parser
 from midge.codegen.c_syntax import NotUnderstood
-from midge.codegen.facts import Fact, Fields, Range, combine, compare, join, numbers, tagged
-from midge.codegen.sources import read_source
+from midge.codegen.facts import Fact, Fields, Range, Targets, combine, compare, join, numbers, tagged
+from midge.codegen.sources import parse, read_source
 from midge.codegen.specialise import Specialiser
 from midge.codegen.tailor import Use, tailor
-from midge.codegen.tidy import without_arguments
+from midge.codegen.tidy import without_arguments, without_unused
 
 COMPARISONS = {"<": int.__lt__, "<=": int.__le__, ">": int.__gt__, ">=": int.__ge__, "==": int.__eq__, "!=": int.__ne__}
 ARITHMETIC = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "/": int.__floordiv__, "%": int.__mod__, "&": int.__and__, "|": int.__or__}
@@ -75,6 +75,93 @@ def test_what_is_decided_goes(before: str, after: str) -> None:
 )
 def test_what_is_not_decided_stays(body: str) -> None:
     assert rewritten(body, {"n": Range(3, 3)}) == body.replace("i < n", "i < 3")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("{ return -(-x); }", "{ return -(-x); }"),  # and not --x
+        ("{ return x * (next(x) ? 1 : 1); }", "{ return x * (next(x) ? 1 : 1); }"),  # a number with effects
+        ("{ return x - (next(x) ? -1 : -1); }", "{ return x - (next(x) ? -1 : -1); }"),
+        ("{ return u * p->pad - 1 < 5; }", "{ return u * 0 - 1 < 5; }"),  # stays unsigned
+        ("{ return (p->pad ? u : -1) < 5; }", "{ return (0 ? u : -1) < 5; }"),
+        ("{ return (p->pad ? *data : -1) < 5; }", "{ return 1; }"),
+        ("{ return (int64_t)x * n + (p->pad ? INT64_C(9) : 0); }", "{ return (int64_t)x * n; }"),
+        ("{ return x + (p->pad ? INT64_C(9) : 0); }", "{ return x + (0 ? INT64_C(9) : 0); }"),
+        ("{\n  if (x) for (int32_t i = 0; i < 1; ++i) {\n    x += i;\n    next(x);\n  }\n}", "{\n  if (x) { x += 0;\n  next(x); }\n}"),
+        ("{\n  if (next(x)) while (p->pad) {\n    ++x;\n  }\n  return x;\n}", "{\n  if (next(x)) {}\n  return x;\n}"),
+        ("{\n  for (int32_t i = next(x); p->pad; ++i) {\n    ++x;\n  }\n}", "{\n  { int32_t i = next(x); }\n}"),
+    ],
+)
+def test_what_stays_means_the_same(before: str, after: str) -> None:
+    assert rewritten(before, {"p": SHAPE}, {"u": "uint32_t ", "data": "const int8_t *"}) == after
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "int32_t i = 0; i < 1; ++i, k += 2) {\n    k += 5;",  # k is another one behind it
+        "int32_t i = 0; i < 1; ++i, next(k)) {",
+        "int32_t i = 0; i < 1; ++i, k += x++) {",
+        "uint32_t i = 0; i < n; ++i) {",  # -1 is the largest number
+        "int8_t i = 0; i < 1; ++i) {",
+    ],
+)
+def test_loops_that_are_not_sure_to_turn_once_stay(head: str) -> None:
+    body = f"{{\n  int32_t k = x;\n  for ({head}\n    x += k;\n  }}\n  return x;\n}}"
+    assert rewritten(body, {"n": Range(-1, -1)}) == body.replace("< n", "< -1")
+
+
+def test_numbers_are_those_of_their_own_type() -> None:
+    """Bytes that are read as words are not the words."""
+    facts = {"p": Fields({"data": numbers(np.array([1, 2, 3, 4], np.int8))})}
+    assert rewritten("{\n  const int8_t *w = p->data;\n  return w[1];\n}", facts) == "{\n  const int8_t *w = p->data;\n  return 2;\n}"
+    for kind in ("int32_t", "uint8_t"):
+        body = f"{{\n  const {kind} *w = p->data;\n  return w[1];\n}}"
+        assert rewritten(body, facts) == body
+    assert numbers(np.array([1], np.int64)) is None
+
+
+def test_loops_that_begin_or_step_with_effects_are_not_idle() -> None:
+    for head in ("int32_t i = next(3); i < 3; ++i", "int32_t i = 0; i < 3; i += next(i)"):
+        text = f"{{\n  for ({head}) {{}}\n}}"
+        assert without_unused(text, frozenset()) == text
+    assert without_unused("{\n  for (int32_t i = 0; i < 3; ++i) {}\n}", frozenset()) == "{\n}"
+
+
+SHARED = "static int32_t scaled(int32_t x, int32_t by) {\n  return x * by;\n}"
+TYPE = "typedef struct {\n  midge_routine *one;\n  midge_routine *two;\n} midge_constants;"
+TWIN = "void midge_twin(int32_t x, int32_t *to) {\n  *to = scaled(x, 1);\n}"
+KERNEL = "void midge_kernel(const midge_constants *c, int32_t *to) {\n  BODY\n  *to += scaled(4, 3);\n}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "midge_routine *routine = *to > 0 ? c->one : c->two;\n  routine(5, to);",
+        "midge_routine *routine = c->one;\n  routine(5, to);",
+        "c->one(5, to);",
+        "midge_routine *all[2] = {c->one, c->two};\n  all[*to](5, to);",
+        "switch (*to) {\n    case 0:\n      c->one(5, to);\n  }",  # is not understood
+    ],
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_twins_are_called_by_whatever_calls_routines(body: str, known: bool) -> None:
+    """What a twin calls is not cut to what others give it."""
+    text = "\n\n".join((SHARED, "typedef void midge_routine(int32_t x, int32_t *to);", TYPE, TWIN, KERNEL.replace("BODY", body)))
+    twin = Targets(frozenset(("midge_twin",)))
+    uses = [Use("midge_kernel", (Fields({"one": twin, "two": twin} if known else {"two": twin}), None))]
+    cut = "\n".join(item.text for item in tailor({"a.c": list(parse("a.c", text).items)}, uses, ())["a.c"])
+    assert "by * 3" not in cut and "x * 3" not in cut
+    assert re.search(r"scaled\(\w+, 1\)", cut) and "scaled(4, 3)" in cut
+
+
+def test_two_functions_of_one_name_are_left_alone() -> None:
+    own = "static int32_t own(void) {\n  return scaled(2, 1);\n}"
+    kernel = "void midge_kernel(int32_t *to) {\n  *to = own() + scaled(4, 3);\n}"
+    items = {path: list(parse(path, text).items) for path, text in {"a.c": f"{SHARED}\n\n{own}\n\n{kernel}", "b.c": own.replace("2", "7")}.items()}
+    cut = "\n".join(item.text for item in tailor(items, [Use("midge_kernel", (None,))], ())["a.c"])
+    assert "return x * by;" in cut and "scaled(2, 1)" in cut
 
 
 def test_every_kernel_is_understood() -> None:

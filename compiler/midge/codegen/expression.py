@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from midge.codegen.c_syntax import ATOM, UNARY
+from midge.codegen.c_syntax import ATOM, UNARY, Node
 from midge.codegen.facts import Fact, Range
 
 
@@ -38,10 +40,35 @@ def literal(value: int, *, unsigned: bool = False, truth: bool = False) -> Out:
     return Out(f"{value}u" if unsigned else str(value), ATOM if value >= 0 else UNARY, Range(value, value), True, unsigned, truth)
 
 
+_WIDE = re.compile(r"unsigned|uint32_t|int64_t|uint64_t|size_t|ptrdiff_t|long|float|double")
+LONG = re.compile(r"int64_t")
+
+
+def wide(node: Node, kinds: Mapping[str, str], *, unknown: bool = True, words: re.Pattern[str] = _WIDE) -> bool:
+    """Whether an expression is unsigned or of more than 32 bits, so that what it is combined with is converted; `unknown` where that cannot be said.
+
+    kinds: types of variables, and what functions return. words: of the types that are meant.
+    """
+    kids = [kid for kid in node.kids if kid is not None]
+    if node.kind == "sizeof":
+        return words is _WIDE
+    if node.kind == "number":
+        return words is _WIDE and re.fullmatch(r"(0[xX][0-7]?)?[0-9a-fA-F]{1,7}|[01]?\d{1,9}", node.word) is None
+    if node.kind == "name":
+        return words.search(kinds[node.word]) is not None if node.word in kinds else unknown
+    if node.kind == "cast" and "*" not in node.word:
+        return words.search(node.word) is not None
+    if node.kind == "binary" and node.word in ("==", "!=", "<", ">", "<=", ">=", "&&", "||"):
+        return False
+    if node.kind in ("call", "index") or (node.kind == "binary" and node.word in ("<<", ">>")):
+        kids = kids[:1]
+    elif node.kind == "cond":
+        kids = kids[1:]
+    return not (node.kind == "unary" and node.word == "!") and any(wide(kid, kinds, unknown=unknown, words=words) for kid in kids)
+
+
 def neutral(word: str, a: Out, b: Out) -> Out | None:
-    """The operand that the other leaves as it is, or 0."""
-    if word == "*" and 0 in (a.known, b.known) and a.pure and b.pure:
-        return literal(0)
+    """The operand that the other, which has no effects, leaves as it is."""
     kept = None
     if (
         word == "&"
@@ -56,9 +83,10 @@ def neutral(word: str, a: Out, b: Out) -> Out | None:
     elif word in ("&", "|"):
         for one, other in ((a, b), (b, a)):
             if one.known in (0, 1) and other.truth and kept is None:
-                kept = other if one.known == int(word == "&") else literal(one.known, truth=True) if other.pure else None
-    elif (word in ("+", "-", "<<", ">>") and b.known == 0) or (word in ("*", "/") and b.known == 1):
+                gone = other if one.known == int(word == "|") else one
+                kept = None if not gone.pure else other if gone is one else literal(one.known, truth=True)
+    elif b.pure and ((word in ("+", "-", "<<", ">>") and b.known == 0) or (word in ("*", "/") and b.known == 1)):
         kept = a
-    elif (word == "+" and a.known == 0) or (word == "*" and a.known == 1):
+    elif a.pure and ((word == "+" and a.known == 0) or (word == "*" and a.known == 1)):
         kept = b
     return kept if kept is None or kept.bare is None or word in ("&", "|") else replace(kept, text=kept.bare[0], level=kept.bare[1], bare=None)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -54,10 +55,11 @@ class Range:
 
 @dataclass(frozen=True)
 class Numbers:
-    """A pointer to constants: the first ones, and all of them."""
+    """A pointer to constants: the first ones, and all of them. element: their type."""
 
     head: tuple[Range, ...]
     every: Range
+    element: str
 
     def at(self, index: Range | None) -> Range:
         return self.head[index.low] if index is not None and index.one and 0 <= index.low < len(self.head) else self.every
@@ -83,19 +85,19 @@ _COMPARISONS = ("==", "!=", "<", ">", "<=", ">=")
 
 
 def numbers(data: Array) -> Numbers | None:
-    """Of the data of a constant; None for what are no signed integers."""
-    if data.dtype.kind != "i" or not data.size:
+    """Of the data of a constant; None for what are no signed integers of at most 32 bits."""
+    if data.dtype.kind != "i" or data.dtype.itemsize > 4 or not data.size:
         return None
     flat = np.ascontiguousarray(data).reshape(-1)
-    return Numbers(tuple(Range(int(value), int(value)) for value in flat[:HEAD]), Range(int(flat.min()), int(flat.max())))
+    return Numbers(tuple(Range(int(value), int(value)) for value in flat[:HEAD]), Range(int(flat.min()), int(flat.max())), f"{data.dtype.name}_t")
 
 
 def join(a: Fact, b: Fact) -> Fact:
     """What holds in both cases."""
     if isinstance(a, Range) and isinstance(b, Range):
         return _hull(a, b)
-    if isinstance(a, Numbers) and isinstance(b, Numbers):
-        return Numbers(tuple(_hull(x, y) for x, y in zip(a.head, b.head, strict=False)), _hull(a.every, b.every))
+    if isinstance(a, Numbers) and isinstance(b, Numbers) and a.element == b.element:
+        return Numbers(tuple(_hull(x, y) for x, y in zip(a.head, b.head, strict=False)), _hull(a.every, b.every), a.element)
     if isinstance(a, Fields) and isinstance(b, Fields):
         return Fields({name: join(a.members[name], b.members[name]) for name in a.members if name in b.members})
     if isinstance(a, Targets) and isinstance(b, Targets):
@@ -119,10 +121,16 @@ def tagged(fact: Fact, use: int) -> Fact:
     if isinstance(fact, Range):
         return Range.of({use: fact.low}) if fact.one else fact
     if isinstance(fact, Numbers):
-        return Numbers(tuple(Range.of({use: item.low}) for item in fact.head), fact.every)
+        return Numbers(tuple(Range.of({use: item.low}) for item in fact.head), fact.every, fact.element)
     if isinstance(fact, Fields):
         return Fields({name: tagged(member, use) for name, member in fact.members.items()})
     return fact
+
+
+def through(fact: Fact, kind: str) -> Fact:
+    """What a pointer of this type says of what it points to."""
+    same = kind.count("*") == 1 and (not isinstance(fact, Numbers) or fact.element in kind.split())
+    return fact if isinstance(fact, Range) or (same and not re.search(r"\bvoid\b", kind)) else None
 
 
 def _each(op: str, a: Range, b: Range) -> Range | None:

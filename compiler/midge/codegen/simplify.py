@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from midge.codegen.c_statements import Parser
 from midge.codegen.c_syntax import ASSIGN, ATOM, BINARY, COMMA, COND, POSTFIX, UNARY, Node
-from midge.codegen.expression import Out, literal, neutral
-from midge.codegen.facts import ANY_BOOL, Fact, Fields, Numbers, Range, Targets, combine, compare, join
+from midge.codegen.expression import LONG, Out, literal, neutral, wide
+from midge.codegen.facts import ANY_BOOL, Fact, Fields, Numbers, Range, Targets, combine, compare, join, through
 
 SIGNED = re.compile(r"(const )*(int32_t|int)\s*")
 UNSIGNED = re.compile(r"(const )*(uint32_t|unsigned)\s*")
@@ -28,22 +28,28 @@ class Simplifier:
     facts: Mapping[str, Fact]
     enums: Mapping[str, int]
     types: frozenset[str]
+    returns: Mapping[str, str] = field(default_factory=dict)  # function -> what it returns
     calls: list[tuple[str, tuple[Fact, ...]]] = field(default_factory=list)
     mentions: set[str] = field(default_factory=set)
+    astray: bool = False  # a function is called of which it is not known which one it is
 
     def __post_init__(self) -> None:
         self.aliases: dict[str, Out] = {}
+        self.converted: set[int] = set()
         parser = Parser(self.text, self.types)
         self.tree = parser.statement()
         self.declared = Counter(list(self.parameters))
         self.declared.update(node.word for node in self.tree.walk() if node.kind == "declarator")
         self.limits = first_changes(self.tree)
         self.kinds = {name: kind.strip() for name, kind in self.parameters.items() if self.declared[name] == 1}
+        self.spelled = dict.fromkeys(self.enums, "int") | dict(self.returns) | dict(self.parameters)  # name -> its type, or types
+        for at, kid in ((node, kid) for node in self.tree.walk() if node.kind == "decl" for kid in node.kids if kid is not None):
+            self.spelled[kid.word] = self.spelled.get(kid.word, "") + self.text[at.start : kid.start]
         self.known: dict[str, tuple[Fact, bool]] = {}
         for name, kind in self.parameters.items():
-            fact, unsigned = self.facts.get(name), bool(UNSIGNED.fullmatch(kind))
-            pointer = "*" in kind
-            if isinstance(fact, Range) and not (fact.fits and (fact.low == fact.high == 0 if pointer else unsigned or SIGNED.fullmatch(kind))):
+            fact, unsigned = through(self.facts.get(name), kind), bool(UNSIGNED.fullmatch(kind))
+            plain = (unsigned and isinstance(fact, Range) and fact.low >= 0) or SIGNED.fullmatch(kind)
+            if isinstance(fact, Range) and not (fact.fits and (fact.low == fact.high == 0 if "*" in kind else plain)):
                 fact = None
             if fact is not None and self.declared[name] == 1:
                 self.known[name] = (fact, unsigned)
@@ -104,8 +110,10 @@ class Simplifier:
     def _call(self, node: Node) -> Out:
         function, *arguments = [kid for kid in node.kids if kid is not None]
         outs = [self.expression(kid) for kid in arguments]
-        called = Out(function.word, ATOM) if function.kind == "name" else self.expression(function)
-        names = called.fact.names if isinstance(called.fact, Targets) else frozenset((function.word,) if function.kind == "name" else ())
+        direct = function.kind == "name" and not self.declared[function.word]
+        called = Out(function.word, ATOM) if direct else self.expression(function)
+        names = called.fact.names if isinstance(called.fact, Targets) else frozenset((function.word,) if direct else ())
+        self.astray = self.astray or not names
         self.calls += [(name, tuple(out.fact for out in outs)) for name in sorted(names)]
         edits = [(function, called.within(POSTFIX)), *((kid, out.within(ASSIGN)) for kid, out in zip(arguments, outs, strict=True))]
         return Out(self._edited(node, edits), POSTFIX, pure=False)
@@ -145,7 +153,8 @@ class Simplifier:
         if known is not None and not inner.unsigned and node.word in ("-", "~"):
             less = int(node.word == "~")
             fact = combine("-", Range(-less, -less), known)
-        return Out(self._edited(node, [(kid, inner.within(UNARY))]), UNARY, fact, inner.pure, truth=node.word == "!")
+        text = inner.within(UNARY)
+        return Out(self._edited(node, [(kid, f"({text})" if text[0] == node.word else text)]), UNARY, fact, inner.pure, truth=node.word == "!")
 
     def _postfix(self, node: Node) -> Out:
         (kid,) = node.kids
@@ -183,20 +192,24 @@ class Simplifier:
         condition, first, second = (kid for kid in node.kids if kid is not None)
         mark = len(self.calls)
         test = self.expression(condition, truth=True)
-        if test.known is not None and test.pure:
+        chosen, other = (first, second) if test.known else (second, first)
+        alike = truth or id(node) in self.converted or wide(chosen, self.spelled, unknown=False) or not wide(other, self.spelled)
+        if test.known is not None and test.pure and alike:
             del self.calls[mark:]
-            return self.expression(first if test.known else second, truth=truth)
+            return self.expression(chosen, truth=truth)
         a, b = self.expression(first, truth=truth), self.expression(second, truth=truth)
         if test.pure and a.pure and a.text == b.text:
             return a
         text = self._edited(node, [(condition, test.within(COND + 1)), (first, a.within(ASSIGN)), (second, b.within(COND))])
-        fact = join(a.fact, b.fact) if a.range is not None and b.range is not None and not (a.unsigned or b.unsigned) else None
+        fact = join(a.fact, b.fact) if not (a.unsigned or b.unsigned or wide(node, self.spelled)) or isinstance(a.fact, Targets) else None
         return Out(text, COND, fact, test.pure and a.pure and b.pure, truth=a.truth and b.truth)
 
     def _binary(self, node: Node, truth: bool) -> Out:
         left, right = (kid for kid in node.kids if kid is not None)
         if node.word in ("&&", "||"):
             return self._logical(node, left, right, truth)
+        if node.word in ("+", "-") and right.kind == "paren" and wide(left, self.spelled, unknown=False, words=LONG):
+            self.converted.add(id(right.kids[0]))  # whatever it is, becomes a number of 64 bits
         a, b = self.expression(left), self.expression(right)
         level, pure = BINARY[node.word], a.pure and b.pure
         unsigned = a.unsigned or b.unsigned
@@ -209,11 +222,13 @@ class Simplifier:
                 fact = combine(node.word, a.range, b.range)
         if fact is not None and fact.one and pure:
             return literal(fact.low, truth=comparing)
+        if node.word == "*" and 0 in (a.known, b.known) and pure and not wide(node, self.spelled):
+            return literal(0)
         kept = None if comparing or unsigned else neutral(node.word, a, b)
         if kept is not None:
             return kept
         word = node.word
-        if word in ("+", "-") and b.known is not None and b.known < 0 and not unsigned:
+        if word in ("+", "-") and b.known is not None and b.known < 0 and b.pure and not unsigned:
             word, b = "-" if word == "+" else "+", literal(-b.known)
         text = self._edited(node, [(left, a.within(level)), (right, b.within(level + 1))])
         if word != node.word:
@@ -234,7 +249,13 @@ class Simplifier:
                 return literal(int(b.known != 0), truth=True)
             if truth or b.truth:
                 return b
-            return Out(self._edited(node, [(left, a.text), (right, b.within(BINARY[node.word] + 1))]), BINARY[node.word], ANY_BOOL, b.pure, truth=True)
+            return Out(
+                self._edited(node, [(left, a.within(BINARY[node.word])), (right, b.within(BINARY[node.word] + 1))]),
+                BINARY[node.word],
+                ANY_BOOL,
+                b.pure,
+                truth=True,
+            )
         mark = len(self.calls)
         b = self.expression(right, truth=True)
         if b.known is not None and b.pure:

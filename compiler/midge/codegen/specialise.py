@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from midge.codegen.c_syntax import ASSIGN, Node
 from midge.codegen.expression import Out
-from midge.codegen.facts import Range
+from midge.codegen.facts import Range, through
 from midge.codegen.simplify import LOOPS, SIGNED, UNSIGNED, Simplifier, changed
+from midge.codegen.tidy import acts
 
 
 class Specialiser(Simplifier):
@@ -49,6 +51,11 @@ class Specialiser(Simplifier):
             text = re.sub(r"\s*\bcontinue;\Z" if loop else r"\s*\breturn;\Z", "", text)
         return text, stops
 
+    def _part(self, node: Node) -> tuple[str, bool]:
+        """What stands behind a condition: one statement."""
+        text, stops = self._statement(node)
+        return f"{{ {text} }}" if text and node.kind in ("if", *LOOPS) else text or "{}", stops
+
     def _rest_of_line(self, place: int) -> str:
         """A comment behind a statement."""
         found = re.match(r"[ \t]*/\*[^\n]*\*/(?=\n)", self.text[place:])
@@ -77,9 +84,9 @@ class Specialiser(Simplifier):
         if test.known is not None and test.pure:
             chosen = then if test.known else other
             return self._alone(chosen) if chosen is not None else ("", False)
-        first, stops = self._statement(then)
+        first, stops = self._part(then)
         second, also = self._branch(other) if other is not None else ("", False)
-        if test.pure and not second and first in ("", "{}"):
+        if test.pure and second in ("", "{}") and first == "{}":
             return "", False
         edits = [(condition, test.text), (then, first)]
         if other is None:
@@ -91,7 +98,7 @@ class Specialiser(Simplifier):
     def _branch(self, node: Node) -> tuple[str, bool]:
         """What comes behind an else."""
         if node.kind != "if":
-            return self._statement(node)
+            return self._part(node)
         condition, then, other = node.kids
         assert condition is not None
         mark = len(self.calls)
@@ -122,10 +129,14 @@ class Specialiser(Simplifier):
             mark = len(self.calls)
             start, end = self.expression(variable.kids[0]), self.expression(right)
             del self.calls[mark:]
+            kind = self.text[first.start : variable.start]
+            unsigned = end.unsigned or UNSIGNED.fullmatch(kind) is not None
+            if not (unsigned or SIGNED.fullmatch(kind)) or (unsigned and any(out.range is not None and out.range.low < 0 for out in (start, end))):
+                return None
             if start.pure and end.pure and (start.text == end.text or (start.range and end.range and start.range.low >= end.range.high)):
                 return "", False
         steps = [part for part in step.kids if part is not None] if step.kind == "comma" else [step]
-        names = [part.kids[0].word for part in steps if part.kids and part.kids[0] is not None and part.kids[0].kind == "name"]
+        names = [name for part in steps for name in changed(part) if not any(acts(kid) for kid in part.kids if kid is not None)]
         assert variable is not None
         assert left is not None
         assert right is not None
@@ -140,12 +151,13 @@ class Specialiser(Simplifier):
         behind = {part.word for part in self.tree.walk() if part.start >= node.end}
         around = any(part.kind in LOOPS and part.start < node.start and node.end <= part.end for part in self.tree.walk())
         inner = {target for part in body.walk() for target in changed(part)}
-        if inner & {left.word} or (len(names) > 1 and (around or behind & set(names[1:]))):
+        shared = {name for part in self.tree.walk() if part.kind == "unary" and part.word == "&" for name in changed(part)}
+        if inner & set(names) or (len(names) > 1 and (around or (behind | shared) & set(names[1:]))):
             return None
         mark = len(self.calls)
         start, end = self.expression(variable.kids[0]), self.expression(right)
         del self.calls[mark:]
-        if start.known is None or end.known != start.known + 1:
+        if start.known is None or end.known != start.known + 1 or not (start.pure and end.pure):
             return None
         known, limits = dict(self.known), dict(self.limits)
         self.known[left.word] = (Range(start.known, start.known), "unsigned" in self.text[first.start : variable.start])
@@ -176,11 +188,13 @@ class Specialiser(Simplifier):
         if never:
             first = head[0]
             kept = node.kind == "for" and first is not None and first.kind == "expr"
+            if not kept and first is not None and acts(first):
+                return f"{{ {edits[0][1]} }}"
             return edits[0][1] if kept else ""
         if body.kind == "block":
             edits.append((body, self._block(body, loop=True)[0]))
         else:
-            edits.append((body, self._statement(body)[0] or ";"))
+            edits.append((body, self._part(body)[0]))
         return self._edited(node, edits)
 
     def _declaration(self, node: Node) -> str:
@@ -207,6 +221,7 @@ class Specialiser(Simplifier):
             return self._edited(kid, edits), False
         out = self.expression(value)
         text = self._edited(kid, [*edits, (value, out.within(ASSIGN))])
+        out = replace(out, fact=through(out.fact, kind + self.text[kid.start : kid.end].partition("=")[0]))
         if self.declared[kid.word] > 1 or "static" in kind:
             return text, False
         if kid.word not in self.limits and value.kind != "name" and self._copies(out, kind, kid):

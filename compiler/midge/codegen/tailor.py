@@ -8,6 +8,7 @@ gives the same number becomes that number and leaves the list of parameters. Str
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,8 +17,10 @@ from midge.codegen.facts import Fact, Targets, join_all, tagged
 from midge.codegen.sources import Item, blank, words_of
 from midge.codegen.specialise import Specialiser
 from midge.codegen.tidy import acts, called, tree_of, without_arguments, without_unused
+from midge.errors import IRError
 
 Items = dict[str, list[Item]]
+_CALLED = {"if", "for", "while", "switch", "return", "sizeof", "memcpy", "memset", "memmove", "memcmp"}  # what stands before a parenthesis, too
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class _Function:
     head: str
     parameters: list[tuple[str, str, str]]
     body: str
+    indirect: bool  # calls functions through pointers
     sites: list[tuple[Fact, ...]] = field(default_factory=list)
 
     @property
@@ -62,22 +66,22 @@ class _Work:
         every = [item for group in items.values() for item in group]
         self.types = frozenset(name for item in every if item.text.startswith("typedef") for name in item.names)
         self.enums = _enumerators(every)
+        self.returns = {name: item.text.partition("(")[0] for item in every if item.is_function for name in item.names}
         self.functions: dict[str, _Function] = {}
         self.entries = {use.symbol for use in uses}
         self.twins = {name for use in uses for fact in use.arguments for name in _targets(fact)}
         self.roots = roots | self.entries
         self.fixed: set[str] = set()  # functions that are called by what is not looked at
-        seen: set[str] = set()
+        often = Counter(name for item in every if item.is_function for name in item.names)
         for path, group in items.items():
             for index, item in enumerate(group):
                 function = _parsed(path, index, item, self.types)
-                if function is not None:
-                    (name,) = item.names
-                    self.fixed |= {name} & seen
-                    seen.add(name)
-                    self.functions[name] = function
+                if function is not None and all(often[name] == 1 for name in item.names):
+                    self.functions |= dict.fromkeys(item.names, function)
                 elif not _declares(item):
-                    self.fixed |= item.words - item.names
+                    self.fixed |= item.words
+                    if item.is_function and set(re.findall(r"(\w+|[])])\s*\(", blank(item.text))) - often.keys() - _CALLED:
+                        self.fixed |= self.twins
         self.kept = self.entries | self.twins | {name for name, function in self.functions.items() if not function.static}
 
     def specialise(self) -> None:
@@ -85,18 +89,23 @@ class _Work:
         for use in self.uses:
             if use.symbol in self.functions:
                 self.functions[use.symbol].sites.append(use.arguments)
+        done: set[str] = set()
         for name in self._order():
             function = self.functions[name]
             known = [None] * len(function.parameters) if name in self.fixed else [join_all(list(group)) for group in zip(*function.sites, strict=True)]
             facts = {parameter: fact for (_, parameter, _), fact in zip(function.parameters, known or [None] * len(function.parameters), strict=True)}
-            if not function.sites and name not in self.fixed:
+            if not function.sites and name not in self.fixed | self.twins:
                 continue  # nothing that is left calls it
-            found = Specialiser(function.body, {n: kind + size for kind, n, size in function.parameters}, facts, self.enums, self.types)
+            found = Specialiser(function.body, {n: kind + size for kind, n, size in function.parameters}, facts, self.enums, self.types, self.returns)
             function.body = found.body()
+            done.add(name)
             for callee, arguments in found.calls:
                 if callee in self.functions:
                     self.functions[callee].sites.append(arguments)
-            self.fixed |= found.mentions & self.functions.keys()
+            reached = found.mentions | {callee for callee, _ in found.calls} | (self.twins if found.astray else set())
+            if reached & done:
+                raise IRError(f"kernels: {name} calls {', '.join(sorted(reached & done))}, which was cut before it")
+            self.fixed |= (found.mentions & self.functions.keys()) | (self.twins if found.astray else set())
 
     def _order(self) -> list[str]:
         """Names, callers before those they call."""
@@ -107,8 +116,7 @@ class _Work:
             if name in done:
                 return
             done.add(name)
-            body = self.functions[name].body
-            callees = words_of(body) | (self.twins if name in self.entries or re.search(r"->\w+\(", body) else set())
+            callees = words_of(self.functions[name].body) | (self.twins if name in self.entries or self.functions[name].indirect else set())
             for callee in sorted(callees & self.functions.keys()):
                 visit(callee)
             order.append(name)
@@ -209,12 +217,13 @@ def _parsed(path: str, index: int, item: Item, types: frozenset[str]) -> _Functi
         if match is None or "(" in text:
             return None
         parameters.append((" ".join(match[1].split()) + (" " if not match[1].rstrip().endswith("*") else ""), match[2], match[3] or ""))
-    function = _Function(path, index, " ".join(item.text[:start].split()), parameters, item.text[brace:])
     try:
-        tree_of(function.body, types)
+        nodes = list(tree_of(item.text[brace:], types).walk())
     except NotUnderstood:
         return None
-    return function
+    own = {name for _, name, _ in parameters} | {node.word for node in nodes if node.kind == "declarator"}
+    indirect = any(node.kind == "call" and called(node) in own | {""} for node in nodes)
+    return _Function(path, index, " ".join(item.text[:start].split()), parameters, item.text[brace:], indirect)
 
 
 def _enumerators(items: Sequence[Item]) -> dict[str, int]:

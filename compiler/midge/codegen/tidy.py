@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from midge.codegen.c_statements import Parser
 from midge.codegen.c_syntax import Node
+from midge.codegen.simplify import changed
 from midge.codegen.sources import blank
 
 
@@ -41,8 +42,9 @@ def _idle(node: Node, text: str) -> Iterable[tuple[int, int]]:
         first, test, step = node.kids[:3]
         own = {kid.word for kid in first.kids if kid is not None} if first is not None and first.kind == "decl" else set()
         parts = [] if step is None else [part for part in step.kids if part is not None] if step.kind == "comma" else [step]
-        counted = all(part.kids and part.kids[0] is not None and part.kids[0].word in own and part.kids[0].kind == "name" for part in parts)
-        if counted and test is not None and not acts(test) and text[: node.start].rstrip(" ").endswith("\n"):
+        counted = all(set(changed(part)) & own and not any(acts(kid) for kid in part.kids if kid is not None) for part in parts)
+        begins = first is not None and not any(acts(part) for part in first.kids if part is not None)
+        if counted and begins and test is not None and not acts(test) and text[: node.start].rstrip(" ").endswith("\n"):
             yield len(text[: node.start].rstrip(" ")) - 1, node.end
 
 
