@@ -144,6 +144,13 @@ def test_taps_in_registers_equal_reference(seed, depth, out, width, extreme):
     assert_kernels_match(graph, feeds, "cortex-m4", "speed")
 
 
+def test_one_column_is_not_read_in_pairs_of_pixels():
+    graph, feeds = convolution(np.random.default_rng(0), Conv2D(), (1, 6, 1, 8), (1, 1), 4, "onnx", False)
+    call = program_of(graph, "cortex-m4", "speed").calls[0]
+    assert any(line.startswith("pointwise_dsp_s8+: one column") for line in call.refused)
+    assert_kernels_match(graph, feeds, "cortex-m4", "speed")
+
+
 @pytest.mark.parametrize(("kernel", "width"), [(1, 1), (3, 1)])
 def test_rows_shorter_than_a_word(kernel, width):
     """Without padding windows of one to three bytes are served, with padding a window is made of whole words of a row."""

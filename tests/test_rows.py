@@ -22,6 +22,7 @@ from midge.program import Program, Step
 from midge.run.host import run_host
 from midge.run.qemu import run_qemu
 from midge.run.samples import random_samples
+from midge.run.verify import verify
 from midge.schedule import certify
 from midge.schedule.timeline import timeline, used
 from midge.toolchain import find_tool
@@ -262,6 +263,14 @@ def test_random_graphs_stream_and_step() -> None:
             for got, name in zip(outputs if isinstance(outputs, list) else [outputs], library.graph.outputs, strict=True):
                 np.testing.assert_array_equal(np.asarray(got).reshape(-1), values[name].reshape(-1))
     assert tried == 8
+
+
+@pytest.mark.parametrize(("seed", "target"), [(20162, "cortex-m4"), (5041, "cortex-m0")])
+def test_layers_of_which_some_calls_are_steps_are_traced(seed: int, target: str, tmp_path: Path) -> None:
+    """A concat whose parts come in steps, but for one that is copied at once."""
+    library = midge.compile(random_model(seed).SerializeToString(), target=target, calibration=random_feeds(random_model(seed), 4, seed), name="net")
+    folder = library.write(tmp_path / "net")
+    assert verify(folder, random_samples(library.graph, 2)).exact
 
 
 def test_emitted_steps_say_what_they_are(tmp_path: Path) -> None:

@@ -132,13 +132,25 @@ def _statements(program: Program) -> list[str]:
 
 
 def _hook_end(program: Program, call: Call) -> list[str]:
-    """What a tracer is told of a layer that ran at once: all of it, or row by row if rows lie apart."""
+    """What a tracer is told of a call that ran at once: all of its layer's output, or row by row what rows_shown says."""
     buffer, base = program.buffer(call.output), base_of(program, program.buffer(call.output).memory, "base")
     shown = buffer.name == program.layers[call.layer].buffer
-    if buffer.contiguous or not shown:
+    rows = rows_shown(program, call)
+    if not rows or not shown:
         return [f"  MIDGE_HOOK_END({call.layer}, 0, {place(base, buffer.offset)}, {buffer.nbytes if shown else 0});"]
-    hook = f"MIDGE_HOOK_END({call.layer}, y, {base} + {places_of(program, buffer)}[y], {buffer.row_nbytes});"
-    return [f"  for (int32_t y = 0; y < {buffer.rows}; ++y) {{", f"    {hook}", "  }"]
+    row = f"{place(base, buffer.offset)} + y * {buffer.row_nbytes}" if buffer.contiguous else f"{base} + {places_of(program, buffer)}[y]"
+    hook = f"MIDGE_HOOK_END({call.layer}, y, {row}, {buffer.row_nbytes});"
+    return [f"  for (int32_t y = {rows.start}; y < {rows.stop}; ++y) {{", f"    {hook}", "  }"]
+
+
+def rows_shown(program: Program, call: Call) -> range:
+    """The rows that a tracer is told one by one of a call that runs at once: all if they lie apart, its own if other calls of its layer run in steps; none
+    if the output is told as a whole."""
+    buffer, stepped = program.buffer(call.output), stepped_calls(program)
+    if not buffer.contiguous:
+        return range(buffer.rows)
+    mixed = call.row_nbytes == buffer.row_nbytes and any(program.calls[i].layer == call.layer for i in stepped)
+    return range(call.first_row, call.first_row + call.rows) if mixed else range(0)
 
 
 def _loop(program: Program) -> list[str]:

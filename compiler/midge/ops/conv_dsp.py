@@ -83,6 +83,8 @@ def refuses_pointwise(layer: ConvLayer) -> str:
     channels = layer.params["in_channels"]
     if not layer.flat or channels not in DEPTHS or pixels(layer) == 1:
         return "not pointwise of four or eight channels" if not layer.flat or channels not in DEPTHS else "one pixel"
+    if layer.out.hwc[1] == 1:
+        return "one column, whose rows may be computed one by one"
     if len(layer.weights) >= 1 << 12:
         return f"{len(layer.weights)} channels"
     return refuses_gemm(layer, packed=False)

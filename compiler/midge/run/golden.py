@@ -17,6 +17,7 @@ import numpy as np
 from midge.codegen.layers import stepped_calls
 from midge.codegen.manifest import manifest_text
 from midge.codegen.names import c_string, comment, wrapped_list
+from midge.codegen.steps import rows_shown
 from midge.ir import Array, Graph
 from midge.program import Buffer, Contract, Layer, Program, planar_order
 from midge.run.firmware import adapter_header
@@ -67,7 +68,8 @@ def _shown(program: Program, layer: Layer) -> Iterator[tuple[int, int, int]]:
             continue
         buffer = program.buffer(call.output)
         if step.call not in stepped:
-            yield from [(0, 0, buffer.nbytes)] if buffer.contiguous else [(row, row * buffer.row_nbytes, buffer.row_nbytes) for row in range(buffer.rows)]
+            rows = rows_shown(program, call)
+            yield from [(row, row * buffer.row_nbytes, buffer.row_nbytes) for row in rows] if rows else [(0, 0, buffer.nbytes)]
         elif call.kernel.contract is Contract.REDUCE:
             if step.first + step.count == call.rows:
                 yield 0, 0, buffer.nbytes
