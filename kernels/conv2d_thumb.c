@@ -116,7 +116,9 @@ void midge_conv2d_thumb_s8(const midge_conv2d_params *params, const int8_t *cons
       next.out += params->out_channels;
       if (next.x == end) {
         ++out_rows;
-        next = (conv2d_thumb_pixel){-params->pad, next.rows + params->kernel_height, *out_rows};
+        next.x = -params->pad;
+        next.rows += params->kernel_height;
+        next.out = *out_rows;
       }
     }
     conv2d_thumb_acts(params, constants->pad_row, pixels, scratch);
