@@ -71,14 +71,13 @@ void midge_dense_bytes_s8(const int8_t *in, const int32_t *stream, int8_t *out) 
 
 void midge_dense_bytes_s8_tflite(const int8_t *in, const int32_t *stream, int8_t *out) { dense(NULL, in, stream, out, DENSE_TWO_BYTES, MIDGE_ROUND_TWICE); }
 
-/* Bytes into acts, in fours; returns their end. */
-static inline int32_t *dense_unpack(int32_t *acts, const int8_t *from, int32_t nbytes) {
+/* Bytes into acts, in fours. */
+static inline void dense_unpack(int32_t *acts, const int8_t *from, int32_t nbytes) {
   for (; nbytes > 0; nbytes -= 4, from += 4, acts += 2) {
     uint32_t word = midge_load32(from);
     acts[0] = (int32_t)midge_sxtb16(word);
     acts[1] = (int32_t)midge_sxtb16_odd(word);
   }
-  return acts;
 }
 
 /* Bytes to where others may be: too few for a call of memcpy. */
@@ -103,13 +102,12 @@ void midge_dense_dsp_s8(const midge_conv2d_params *params, const int8_t *const *
   int32_t *acts = scratch;
   int8_t *window = (int8_t *)(acts + depth / 2), *spare = run % 4 != 0 ? window + depth : window;
   for (unsigned row = 0; row < rows; ++row, in_rows += params->kernel_height) {
-    int32_t *end = acts;
     if (run % 4 != 0) {
       dense_gather(params, in_rows, depth, window);
-      (void)dense_unpack(acts, window, depth);
+      dense_unpack(acts, window, depth);
     } else {
       for (int32_t ky = 0; ky < params->kernel_height; ++ky) {
-        end = dense_unpack(end, in_rows[ky], run);
+        dense_unpack(acts + ky * (run >> 1), in_rows[ky], run);
       }
     }
     if (channels % 4 == 0) {

@@ -283,6 +283,24 @@ def test_the_command_line_refuses_foreign_folders_and_options(digits: Path, tmp_
         assert words in done.output
 
 
+def test_a_folder_may_hold_the_library_it_is_about(digits: Path, tmp_path: Path) -> None:
+    (tmp_path / evidence.LIBRARY).mkdir()
+    assert evidence.write(subject_of(digits, 1), [], tmp_path).is_file()
+
+
+def test_tables_of_weights_are_read_in_part_and_lines_stay() -> None:
+    files = {
+        "n_weights.c": "const int8_t a[40] = {\n    " + ",\n    ".join(map(str, range(40))) + "};\nconst int8_t b[2] = {1, 2};\nend",
+        "n_internal.h": "extern const int8_t a[40];\nextern const int8_t b[2];",
+        "n.c": "static const int8_t c[40] = {" + "1, " * 39 + "1};",
+    }
+    short = misra.shortened(files)
+    assert short["n.c"] == files["n.c"] and short["n_internal.h"] == "extern const int8_t a[16];\nextern const int8_t b[2];"
+    assert "a[16] = {\n    0,\n    1," in short["n_weights.c"] and "    15};" in short["n_weights.c"]
+    assert short["n_weights.c"].splitlines()[-2:] == files["n_weights.c"].splitlines()[-2:]
+    assert short["n_weights.c"].count("\n") == files["n_weights.c"].count("\n")
+
+
 @pytest.mark.slow
 @needs_arm
 @needs("gcc", "valgrind", "cppcheck")

@@ -16,7 +16,6 @@ from midge.targets import TARGETS
 if TYPE_CHECKING:
     from midge.evidence import Part
 
-LIBRARY = "library"
 SAMPLES = 8
 
 
@@ -68,6 +67,7 @@ def _library(model: str, folder: Path, target: str | None, name: str | None, giv
             raise UsageError(f"--{option}: '{model}' is compiled already; give the model itself, or leave the option out")
         return Path(model)
     from midge import api
+    from midge.evidence import LIBRARY
 
     with progress_bar("calibrating", show=show) as progress:
         library = api.compile(model, target=target or "cortex-m4", name=name, **given, progress=progress)

@@ -19,6 +19,7 @@ __all__ = ["FAILED", "INDEX", "NOT_RUN", "PASSED", "Part", "Subject", "collect",
 
 Progress = Callable[[int, int], None]
 COUNT = 7
+LIBRARY = "library"  # the folder beside the page of a library that was compiled for it
 
 
 def collect(subject: Subject, progress: Progress = lambda done, total: None) -> list[Part]:
@@ -74,8 +75,8 @@ def write(subject: Subject, parts: Sequence[Part], output: Path) -> Path:
 
 
 def refuse_foreign(output: Path) -> None:
-    """Raise UsageError if `output` is a file, or a folder that holds files and no evidence."""
+    """Raise UsageError if `output` is a file, or a folder that holds anything but evidence and the library it is of."""
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output}: is a file; name a folder")
-    if output.is_dir() and any(output.iterdir()) and not (output / DATA).is_file():
+    if output.is_dir() and any(path.name != LIBRARY for path in output.iterdir()) and not (output / DATA).is_file():
         raise UsageError(f"{output}: is not empty and holds no evidence of midge; name another folder")
