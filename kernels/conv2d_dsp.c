@@ -214,7 +214,7 @@ void midge_conv2d_dsp_s8(const midge_conv2d_params *params, const int8_t *const 
         x = end - 2;
         continue;
       }
-      int8_t *out = *out_rows + conv2d_dsp_place(p, pitch, x), *other = out;
+      int8_t *out = *out_rows + conv2d_dsp_place(p, pitch, x), *other;
       conv2d_dsp_pixel first = {in_rows, start + x * step}, second = first;
       if ((p->out_width & 1) == 0 || (p->out_width > 1 && x + 1 < p->out_width)) {
         second.offset += step;
@@ -223,6 +223,8 @@ void midge_conv2d_dsp_s8(const midge_conv2d_params *params, const int8_t *const 
         second.rows = in_rows + p->kernel_height;
         second.offset = start;
         other = out_rows[1];
+      } else {
+        other = out;
       }
       conv2d_dsp_acts(p, constants, first, second, acts);
       conv2d_dsp_channels(p, constants, acts, out, other);
