@@ -5,7 +5,7 @@
 #include "fixedpoint.h"
 
 /* Output and input rows of one call on a strip, and taps of a window, at most. */
-enum { MIDGE_DEPTHWISE_ROWS = 12, MIDGE_DEPTHWISE_IN_ROWS = 14, MIDGE_DEPTHWISE_TAPS = 49 };
+enum { MIDGE_DEPTHWISE_ROWS = 8, MIDGE_DEPTHWISE_IN_ROWS = 10, MIDGE_DEPTHWISE_TAPS = 49 };
 
 /* Two pixels of four channels, as pairs, into row 0 of one column pair of the strip. */
 static inline void depthwise_spread_pair(int32_t *strip, int32_t depth, uint32_t first, uint32_t second) {

@@ -18,7 +18,7 @@ from midge.microkernels.gemm import Gemm, int32_words
 from midge.microkernels.spread import FIELD, spread_routine
 from midge.program import Routine
 
-DEPTHS = (14, 10, 6)  # rows of a strip, few so that layers share routines; the first serves most rows of a call, 12, as in depthwise_dsp.c
+DEPTHS = (10, 6)  # rows of a strip, few so that layers share routines; the first serves most rows of a call, 8, as in depthwise_dsp.c
 NARROW = 8  # output columns that a routine spells out, at most
 TOTALS = (12, 8, 16, 20)  # shifts that all channels of a layer may share, in the order they are tried
 STRIP_NBYTES = 2560  # what a call may spend on its strip to convert fewer rows twice
