@@ -106,7 +106,8 @@ static inline void conv2d_dsp_window(const midge_conv2d_params *p, const int8_t 
       to[i + 2] = (int32_t)midge_sxtb16_odd(word);
     }
   }
-  for (int32_t i = low > 0 ? 0 : high; i < fours; i = i + 4 == low ? high : i + 4) {
+  for (int32_t n = 0, i; n < fours - (high - low); n += 4) { /* those before `low`, then those from `high` on */
+    i = n + (high - low) * (n >= low);
     conv2d_dsp_four(rows, height, offset + i, nbytes, (uint32_t)(uint8_t)outside * 0x01010101u, acts + i, fours);
   }
   for (int32_t ky = 0, tap = 0; ky < height; ++ky) {
@@ -152,14 +153,14 @@ static inline void conv2d_dsp_acts(const midge_conv2d_params *p, const midge_con
   int32_t last = (p->in_width - p->kernel_width) * p->in_channels;
   int never = (p->pad == 0) & ((p->out_width - 1) * p->stride <= p->in_width - p->kernel_width); /* meets an edge */
   int inside0 = never | ((first.offset >= 0) & (first.offset <= last)), inside1 = never | ((second.offset >= 0) & (second.offset <= last));
+  conv2d_dsp_pixel pixels[2] = {first, second};
   if (inside0 | inside1) {
-    conv2d_dsp_pixel left = inside0 ? first : second, right = inside1 ? second : first;
+    conv2d_dsp_pixel left = pixels[!inside0], right = pixels[inside1];
     constants->unpack(left.rows, right.rows, acts, left.offset, right.offset, p);
   }
-  for (int32_t i = 0; i < 2; ++i) {
-    if (!(i == 0 ? inside0 : inside1)) {
-      conv2d_dsp_pixel pixel = i == 0 ? first : second;
-      conv2d_dsp_window(p, pixel.rows, pixel.offset, constants->pad_row[0], acts + i);
+  for (int32_t i = never ? 2 : 0; i < 2; ++i) {
+    if (((inside0 | inside1 << 1) >> i & 1) == 0) {
+      conv2d_dsp_window(p, pixels[i].rows, pixels[i].offset, constants->pad_row[0], acts + i);
     }
   }
 }

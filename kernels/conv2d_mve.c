@@ -14,11 +14,13 @@ static inline void gemm_mve_pixel(const int8_t *x, const int32_t *stream, int8_t
     int32_t lane = c % width, acc = group[lane];
     const int8_t *weights = (const int8_t *)(group + 8) + 16 * lane;
     const int32_t *constants = group + 8 + 4 * width * steps + lane;
+    const int8_t *from = x;
+    int32_t taps = first;
     for (int32_t i = 0; i < steps; ++i, weights += 16 * width) {
-      const int8_t *taps = x + (i == 0 ? 0 : first + 16 * (i - 1));
-      for (int32_t k = 0; k < (i == 0 ? first : 16); ++k) {
-        acc += taps[k] * weights[k];
+      for (int32_t k = 0; k < taps; ++k) {
+        acc += *from++ * weights[k];
       }
+      taps = 16;
     }
     int32_t value = midge_requantize(acc, constants[0], constants[width], rounding) + header[4];
     out[c] = (int8_t)midge_clamp(value, header[5], header[6]);

@@ -11,8 +11,7 @@ static inline int32_t elementwise_round_even(int64_t value, int32_t shift) {
   int64_t shifted = value + ((int64_t)1 << (31 + shift));
   int32_t high = (int32_t)(shifted >> 32);
   uint32_t dropped = (uint32_t)shifted | ((uint32_t)high & ((1u << shift) - 1u));
-  int32_t rounded = high >> shift;
-  return dropped == 0 ? rounded & ~1 : rounded;
+  return (high >> shift) & (-1 - (dropped == 0));
 }
 
 /* value * multiplier * 2^(shift - 31) with a rounding to 32 bits after each step; shift <= 0. */

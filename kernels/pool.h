@@ -26,6 +26,7 @@ typedef struct {
   int32_t stride;           /* pixels, horizontal */
   int32_t dilation;         /* pixels, horizontal; 1 in an average */
   int32_t pad;              /* pixels left of the row */
+  int32_t pad_rows;         /* the most rows of a window that are padding; 0 in a maximum and a mean */
   int32_t count_top;        /* padding that counts, see above */
   int32_t count_left;
   int32_t count_bottom;

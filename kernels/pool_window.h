@@ -22,11 +22,13 @@ typedef struct {
 /* The rows of a window; returns how many rows of padding are above. */
 static inline int32_t pool_window_rows(const midge_pool_params *p, const int8_t *const *in_rows, const midge_pool_constants *c, pool_window *w) {
   int32_t above = 0, below = 0;
-  while (above < p->kernel_height && in_rows[above] == c->pad_row) {
-    ++above;
-  }
-  while (above + below < p->kernel_height && in_rows[p->kernel_height - 1 - below] == c->pad_row) {
-    ++below;
+  if (p->pad_rows > 0) {
+    while (above < p->pad_rows && in_rows[above] == c->pad_row) {
+      ++above;
+    }
+    while (above + below < p->pad_rows && in_rows[p->kernel_height - 1 - below] == c->pad_row) {
+      ++below;
+    }
   }
   w->height = p->kernel_height - above - below;
   w->count_y = w->height + pool_min(above, p->count_top) + pool_min(below, p->count_bottom);

@@ -49,7 +49,7 @@ static inline void softmax_pixel(const midge_softmax_params *p, const midge_soft
   for (int32_t i = 0; i < p->channels; ++i) {
     uint64_t product = (uint64_t)softmax_exp(p, c, max - in[i]) * factor;
     int32_t value = 0;
-    if ((p->channels <= 256 && p->shift >= 9) || total < 64) { /* the first is so for most models, whose library then tests nothing here */
+    if ((p->shift >= 0 && p->channels >> 1 >> (p->shift & 31) == 0) || total < 64) { /* the first, so for most models, bounds `down` by `shift` */
       uint64_t rounded = (product >> (total - 1)) + 1u;
       value = p->shift < 30 || rounded >> 1 <= 255u ? (int32_t)(rounded >> 1) : 255;
     }

@@ -14,13 +14,13 @@ from midge.program import Layer, Program, Step
 ROW_HELPER = """\
 /* Row `row` of a tensor of `height` rows, or the row of padding if there is none. */
 NAME_CODE_SECTION static inline const void *name_row(const int8_t *first, int32_t row, int32_t height, int32_t row_nbytes, const void *pad_row) {
-  return row >= 0 && row < height ? first + row * row_nbytes : pad_row;
+  return (uint32_t)row < (uint32_t)height ? first + row * row_nbytes : pad_row; /* rows above are large numbers */
 }"""
 
 PLACED_ROW_HELPER = """\
 /* The same of a tensor whose rows lie where `places` says. */
 NAME_CODE_SECTION static inline const void *name_placed_row(const int8_t *arena, const OFFSET *places, int32_t row, int32_t height, const void *pad_row) {
-  return row >= 0 && row < height ? arena + places[row] : pad_row;
+  return (uint32_t)row < (uint32_t)height ? arena + places[row] : pad_row;
 }"""
 
 

@@ -213,10 +213,10 @@ def _parsed(path: str, index: int, item: Item, types: frozenset[str]) -> _Functi
     inside = bare[start + 1 : bare.rindex(")", 0, brace)]
     parameters = []
     for text in inside.split(",") if inside.strip() != "void" else []:
-        match = re.fullmatch(r"\s*(.*?)(\w+)(\[\w*\])?\s*", text, re.S)
+        match = re.fullmatch(r"\s*(.*?)(\w+)((?:\[\w*\])*)\s*", text, re.S)
         if match is None or "(" in text:
             return None
-        parameters.append((" ".join(match[1].split()) + (" " if not match[1].rstrip().endswith("*") else ""), match[2], match[3] or ""))
+        parameters.append((" ".join(match[1].split()) + (" " if not match[1].rstrip().endswith("*") else ""), match[2], match[3]))
     try:
         nodes = list(tree_of(item.text[brace:], types).walk())
     except NotUnderstood:

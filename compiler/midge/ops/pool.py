@@ -104,6 +104,7 @@ class AveragePool(Op):
             (multiplier, shift), kernel = short, replace(kernel, symbol="midge_average_pool_dsp_s8", family="pool_dsp", features=frozenset({"dsp"}))
         window = Window(height, self.kernel[0], self.strides[0], 1, self.pads[0], rows_out=out.hwc[0])
         pad_row = ctx.pad_row(x.q.z, width * channels if window.may_pad else 1)
+        params["pad_rows"] = max(window.rows(y).count(-1) for y in range(out.hwc[0]))
         constants: dict[str, Array | str] = {"multiplier": multiplier, "shift": shift.astype(np.int8), "pad_row": pad_row}
         ctx.call(node, kernel, params, [ctx.operand(node.inputs[0], window)], constants)
 
@@ -182,6 +183,7 @@ def pool_params(x: TensorType, out: TensorType, kernel: tuple[int, int], stride:
         "stride": stride,
         "dilation": dilations[1],
         "pad": pad,
+        "pad_rows": 0,
         "count_top": 0,
         "count_left": 0,
         "count_bottom": 0,
