@@ -18,18 +18,17 @@ from midge.costs.cycles import check_offered, estimate_cycles, load_factors, off
 from midge.errors import MidgeError, Unsupported, UsageError
 from midge.lower import UNMEASURED
 from midge.program import Program
-from midge.report.needs import SHOWN, half_the_rows, heaviest, peak, short
+from midge.report.needs import SHOWN, heaviest, peak, short
 from midge.run.size import OPT, flash_of
 from midge.targets import get_target
 
 
 @dataclass(frozen=True)
 class Tried:
-    """What came of a way out. compiled: whether the number is of code that was compiled and planned, not an estimate."""
+    """What came of a way out."""
 
     name: str
     value: int
-    compiled: bool = True
     note: str = ""
 
 
@@ -85,13 +84,14 @@ def _ram_ways(text: str, attempt: Attempt, compile: Compile) -> str:
     ways = [Way("--optimize size, kernels with less scratch", changes.size)] if attempt.choice.optimize != "size" else []
     ways += [Way("--schedule rows", changes.by_rows)] if not attempt.wish.by_rows else []
     ways += [Way("no --stepwise", changes.not_stepwise)] if attempt.wish.stepwise else []
-    tried = _try([*ways, *alone, *changes.dead_channels(attempt)], base, compile, _arena)
+    window = changes.smaller_window(attempt)
+    together += [replace(changes.joined(*alone, way), name=f"{changes.joined(*alone).name} and {way.name}") for way in window if alone]
+    tried = _try([*ways, *alone, *changes.dead_channels(attempt), *window], base, compile, _arena)
     for way in together:  # each is one more compilation: only as far as needed
         least = min([program.arena_nbytes, *(other.value for other in tried)])
         if least <= budget:
             break
         tried += [found for found in _try([way], base, compile, _arena) if found.value < least]
-    tried.append(Tried(_half(program), half_the_rows(program), False))
     unit = "bytes with --optimize ram" if attempt.wish.by_rows else "bytes layer by layer"
     return "\n".join([text, peak(program), *_ranked(tried, program.arena_nbytes, budget, unit)])
 
@@ -103,7 +103,7 @@ def _flash_ways(text: str, attempt: Attempt, compile: Compile) -> str:
     ways = [changes.PORTABLE] if attempt.choice.optimize != "size" else []
     ways += [Way("--schedule layers, which needs no tables of rows", lambda a: replace(a, wish=replace(a.wish, by_rows=False)))] if attempt.wish.by_rows else []
     ways += [Way("no --stepwise", changes.not_stepwise)] if attempt.wish.stepwise else []
-    tried = _try([*ways, *changes.int4(attempt), *changes.dead_channels(attempt)], base, compile, _flash)
+    tried = _try([*ways, *changes.int4(attempt), *changes.dead_channels(attempt), *changes.smaller_window(attempt)], base, compile, _flash)
     for name, change in (("the C compiled with -Os", base), ("--optimize size, the C compiled with -Os", changes.size(base))):
         nbytes = flash_of(emit(compile(change)), attempt.target, "-Os")
         tried += [Tried(name, nbytes)] if nbytes is not None else []
@@ -121,9 +121,8 @@ def _cycle_ways(text: str, attempt: Attempt, compile: Compile, program: Program)
     ways += [Way("no --flash", lambda a: replace(a, choice=replace(a.choice, flash=None)))] if attempt.choice.flash is not None else []
     faster = [name for name in offered() if load_factors()[name].middle < load_factors()[attempt.target.name].middle]
     ways += [Way(f"--target {name}", changes.to_target(name)) for name in faster if get_target(name).features >= attempt.target.features]
-    tried = _try([*ways, *changes.dead_channels(attempt)], base, compile, lambda a, p: estimate_cycles(p, a.choice.costs).middle)
-    halved = sum(count // 2 if _has_rows(program, layer) else count for layer, count in before.layers.items())
-    tried.append(Tried(_half(program), round(halved * before.factor.middle), False))
+    ways += [*changes.dead_channels(attempt), *changes.smaller_window(attempt)]
+    tried = _try(ways, base, compile, lambda a, p: estimate_cycles(p, a.choice.costs).middle)
     largest = sorted(before.layers.items(), key=lambda item: -item[1])[:SHOWN]
     names = ", ".join(f"layer {i} '{short(program.layers[i].name)}' ({count / max(1, before.instructions):.0%})" for i, count in largest)
     return "\n".join([text, f"most of them in {names}", *_ranked(tried, before.middle, budget, "estimated cycles")])
@@ -135,7 +134,7 @@ def _try(ways: list[Way], base: Attempt, compile: Compile, measure: Measure) -> 
     for way in ways:
         changed = way.change(base)
         try:
-            found.append(Tried(way.name, measure(changed, compile(changed)), True, way.note))
+            found.append(Tried(way.name, measure(changed, compile(changed)), way.note))
         except MidgeError:
             continue
     return found
@@ -156,30 +155,15 @@ def _flash(attempt: Attempt, program: Program) -> int:
     return program.weight_nbytes + routines + sum(code.get(symbol, UNMEASURED) for symbol in symbols)
 
 
-def _saves(way: Tried, before: int) -> bool:
-    """Estimates have to save 2 % to be worth a line."""
-    return way.value < before if way.compiled else way.value < before * 0.98
-
-
 def _ranked(tried: list[Tried], before: int, budget: int, unit: str) -> list[str]:
     """The list for people: what meets the budget first, then by what is needed; ways that save nothing at the end in one line."""
-    useful = sorted((way for way in tried if _saves(way, before)), key=lambda way: (way.value > budget, not way.compiled, way.value))
-    useless = [way.name for way in tried if not _saves(way, before)]
+    useful = sorted((way for way in tried if way.value < before), key=lambda way: (way.value > budget, way.value))
+    useless = [way.name for way in tried if way.value >= before]
     lines = [f"ways out, from {before:,} {unit}:"]
     for number, way in enumerate(useful, 1):
         fits = "fits" if way.value <= budget else f"{way.value - budget:,} too many"
-        about, note = ("", "") if way.compiled else ("about ", "; an estimate, not compiled")
-        note += f"; {way.note}" if way.note else ""
-        lines.append(f"  {number}. {way.name}: {about}{way.value:,}, saves {about}{before - way.value:,}; {fits}{note}")
+        note = f"; {way.note}" if way.note else ""
+        lines.append(f"  {number}. {way.name}: {way.value:,}, saves {before - way.value:,}; {fits}{note}")
     if not useful:
         lines = [f"no way out is known from {before:,} {unit}"]
     return [*lines, *([f"  tried, saves nothing: {'; '.join(useless)}"] if useless else [])]
-
-
-def _half(program: Program) -> str:
-    names = ", ".join(f"'{short(port.name)}'" for port in program.inputs)
-    return f"a smaller input window: a model of half the rows of {names}"
-
-
-def _has_rows(program: Program, layer: int) -> bool:
-    return program.buffers[program.layers[layer].buffer].rows > 1

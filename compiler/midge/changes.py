@@ -6,20 +6,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import reduce
 from typing import Any
 
 from midge.costs import Costs, load_costs
-from midge.errors import UsageError
+from midge.errors import MidgeError, UsageError
 from midge.ir import Graph
 from midge.lower import Choice
 from midge.passes.dead_channels import eliminate_dead_channels
+from midge.passes.window import with_less_rows
 from midge.program import Program
 from midge.ptq.narrow import narrow_weights
 from midge.report.narrow import distance
+from midge.report.needs import short
 from midge.schedule import Wish
 from midge.targets import Target, get_target
 
+PARTS = {Fraction(1, 2): "half", Fraction(3, 4): "three quarters of"}
 Sides = tuple[bool, bool]  # inputs, outputs
 
 
@@ -101,6 +105,20 @@ def int4(attempt: Attempt) -> list[Way]:
 
 def dead_channels(attempt: Attempt) -> list[Way]:
     return [Way("no --keep-dead-channels", _drop_dead)] if attempt.kept else []
+
+
+def smaller_window(attempt: Attempt) -> list[Way]:
+    """The largest cut of the input's rows that all layers stand: another model, of which all but the training is known."""
+    for part, name in PARTS.items():
+        with suppress(MidgeError):
+            with_less_rows(attempt.graph, part)
+            note = "the network has to be trained again for that window"
+            return [Way(f"a smaller input window, {name} the rows of '{short(attempt.graph.inputs[0])}'", _on_less_rows(part), note)]
+    return []
+
+
+def _on_less_rows(part: Fraction) -> Callable[[Attempt], Attempt]:
+    return lambda attempt: replace(attempt, graph=with_less_rows(attempt.graph, part))
 
 
 def size(attempt: Attempt) -> Attempt:

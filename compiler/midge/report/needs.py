@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a Program's need of RAM and flash is greatest, in one line each, and what half the rows of input would need."""
+"""Where a Program's need of RAM and flash is greatest, in one line each."""
 
 from __future__ import annotations
 
@@ -48,18 +48,3 @@ def heaviest(program: Program) -> str:
     largest = sorted(sums.items(), key=lambda item: -item[1])[:SHOWN]
     names = ", ".join(f"layer {layer} '{short(program.layers[layer].name)}' {nbytes:,}" for layer, nbytes in largest)
     return f"{program.weight_nbytes:,} bytes are constants; most of them in {names}"
-
-
-def half_the_rows(program: Program) -> int:
-    """About the arena with half as many rows of input: at each step, tensors of which more than half is held are cut to half, others are as they are."""
-    rows: dict[tuple[int, str], int] = {}
-    for each in (part for part in timeline(program) if not part.memory):
-        for step in range(max(each.first, 0), min(each.last, len(program.steps) - 1) + 1):
-            key = (step, each.name if each.row >= 0 else "")
-            rows[key] = rows.get(key, 0) + each.nbytes
-    sums: dict[int, int] = {}
-    inputs = {port.buffer for port in program.inputs}
-    for (step, name), nbytes in rows.items():
-        buffer = program.buffers.get(name)
-        sums[step] = sums.get(step, 0) + (min(nbytes, buffer.nbytes // 2) if buffer is not None and (buffer.rows > 1 or name in inputs) else nbytes)
-    return max(sums.values(), default=0)
