@@ -8,13 +8,7 @@
 
 /* Requantize the accumulator times 2, or times 2^s if a total shift is given: see the stream in the header. */
 static inline int8_t gemm_requantize(int32_t acc, const int32_t *constants, int32_t total, int rounding) {
-  int twice = rounding == MIDGE_ROUND_TWICE && total == 0;
-  int64_t product = (int64_t)acc * constants[0] + (twice ? INT64_C(0x80000000) : 0);
-  int32_t value = (int32_t)(product >> 32) + constants[1];
-  if (twice) {
-    value += acc >> 31;
-  }
-  return (int8_t)midge_clamp(value >> (total != 0 ? total : constants[2]), -128, 127);
+  return total != 0 ? midge_requantize_upper(acc, constants, total, MIDGE_ROUND_ONCE) : midge_requantize_upper(acc, constants, constants[2], rounding);
 }
 
 /* Two accumulators of channel 0 and of channel 1, scaled, from packed weights; returns the weights' end. 256 * D1 + D0 is computed in one
@@ -153,7 +147,7 @@ static inline void conv2d_dsp_acts(const midge_conv2d_params *p, const midge_con
   int32_t last = (p->in_width - p->kernel_width) * p->in_channels;
   int never = (p->pad == 0) & ((p->out_width - 1) * p->stride <= p->in_width - p->kernel_width); /* meets an edge */
   int inside0 = never | ((first.offset >= 0) & (first.offset <= last)), inside1 = never | ((second.offset >= 0) & (second.offset <= last));
-  conv2d_dsp_pixel pixels[2] = {first, second};
+  const conv2d_dsp_pixel pixels[2] = {first, second};
   if (inside0 | inside1) {
     conv2d_dsp_pixel left = pixels[!inside0], right = pixels[inside1];
     constants->unpack(left.rows, right.rows, acts, left.offset, right.offset, p);

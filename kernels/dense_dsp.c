@@ -6,16 +6,6 @@
 #include "arch/dsp.h"
 #include "fixedpoint.h"
 
-/* Requantize twice the accumulator: see the stream in the header. */
-static inline int8_t dense_requantize(int32_t acc2, const int32_t *constants, int rounding) {
-  int64_t product = (int64_t)acc2 * constants[0] + (rounding == MIDGE_ROUND_TWICE ? INT64_C(0x80000000) : 0);
-  int32_t value = (int32_t)(product >> 32) + constants[1];
-  if (rounding == MIDGE_ROUND_TWICE) {
-    value += acc2 >> 31;
-  }
-  return (int8_t)midge_clamp(value >> constants[2], -128, 127);
-}
-
 /* One weight in a lane; two, the taps in `acts`; two, the taps as `bytes`. */
 enum { DENSE_ONE, DENSE_TWO, DENSE_TWO_BYTES };
 
@@ -54,7 +44,7 @@ static inline void dense(const int32_t *acts, const int8_t *bytes, const int32_t
       for (int32_t k = 0; form == DENSE_ONE && k < depth / 2; ++k) {
         acc[c] = midge_smlad(acts[k], stream[4 + 4 * k + c], acc[c]);
       }
-      out[c] = dense_requantize(acc[c], requantize, rounding);
+      out[c] = midge_requantize_upper(acc[c], requantize, requantize[2], rounding);
     }
   }
 }

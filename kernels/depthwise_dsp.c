@@ -158,16 +158,14 @@ static inline int32_t depthwise_planar_sum(const int8_t *const *in_rows, int32_t
 
 static inline void depthwise_planar(const int8_t *const *in_rows, const int32_t *stream, int8_t *out, const midge_conv2d_params *p, int bytes, int rounding) {
   int32_t total = stream[1], taps = bytes ? 3 : 6;
-  int twice = rounding == MIDGE_ROUND_TWICE && total == 0;
   stream += 3;
   for (int32_t channel = 0; channel < p->in_channels; ++channel, stream += taps + (total != 0 ? 5 : 6)) {
     const int32_t *last = stream + 3 + taps;
     for (int32_t x = 0; x < p->out_width; ++x) {
       uint32_t bias = (uint32_t)stream[x == 0 ? 0 : x == p->out_width - 1 ? 2 : 1];
       int32_t acc = (int32_t)(bias + (uint32_t)depthwise_planar_sum(in_rows, channel, stream + 3, x * p->stride - p->pad, p->in_width, bytes));
-      int64_t product = (int64_t)acc * last[0] + (twice ? INT64_C(0x80000000) : 0);
-      int32_t value = (int32_t)(product >> 32) + last[1] + (twice ? acc >> 31 : 0);
-      out[x * p->out_channels + channel] = (int8_t)midge_clamp(value >> (total != 0 ? total : last[2]), -128, 127);
+      int32_t n = total != 0 ? total : last[2];
+      out[x * p->out_channels + channel] = midge_requantize_upper(acc, last, n, total != 0 ? MIDGE_ROUND_ONCE : rounding);
     }
   }
 }

@@ -34,12 +34,7 @@ static inline int8_t line_output(const int32_t *strip, int32_t pitch, const int3
     int32_t pair = strip[pixel / 4 * pitch + pixel / 2 % 2];
     acc += 2 * line_weight(weights, pixel - at) * (pixel % 2 != 0 ? midge_high16(pair) : midge_low16(pair));
   }
-  int64_t product = (int64_t)acc * scaling[0] + (rounding == MIDGE_ROUND_TWICE ? INT64_C(0x80000000) : 0);
-  int32_t value = (int32_t)(product >> 32) + scaling[1];
-  if (rounding == MIDGE_ROUND_TWICE && acc < 0) {
-    --value;
-  }
-  return (int8_t)midge_clamp(value >> n, -128, 127);
+  return midge_requantize_upper(acc, scaling, n, rounding);
 }
 
 /* The last of the channels' fours begins at channels - 4. */

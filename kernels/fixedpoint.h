@@ -36,6 +36,17 @@ static inline int32_t midge_requantize(int32_t acc, int32_t multiplier, int32_t 
   return midge_shift_right_half_away(midge_high_mul(acc, multiplier), -shift);
 }
 
+/* acc2 * multiplier * 2^(-32 - n) + zero_point, limited to int8, from { multiplier, C } with C = (zero_point << n) + 2^(n - 1), n >= 1: only the upper word
+ * of the product counts. acc2 is an accumulator times a power of 2: times 2 where rounded twice. */
+static inline int8_t midge_requantize_upper(int32_t acc2, const int32_t *constants, int32_t n, int rounding) {
+  int64_t product = (int64_t)acc2 * constants[0] + (rounding == MIDGE_ROUND_TWICE ? INT64_C(0x80000000) : 0);
+  int32_t value = (int32_t)(product >> 32) + constants[1];
+  if (rounding == MIDGE_ROUND_TWICE) {
+    value += acc2 >> 31;
+  }
+  return (int8_t)midge_clamp(value >> n, -128, 127);
+}
+
 /* value / 2^shift rounded to nearest, ties to even, as a float rounding does. 1 <= shift <= 62. */
 static inline int32_t midge_shift_right_half_even(int64_t value, int32_t shift) {
   int64_t half = (int64_t)1 << (shift - 1);

@@ -11,13 +11,7 @@
 
 /* Requantize the accumulator times 2^up, or times 2^s if a total shift is given. */
 static inline int8_t gemm_w4_requantize(int32_t acc, const int32_t *constants, int32_t total, int rounding) {
-  int twice = rounding == MIDGE_ROUND_TWICE && total == 0;
-  int64_t product = (int64_t)acc * constants[0] + (twice ? INT64_C(0x80000000) : 0);
-  int32_t value = (int32_t)(product >> 32) + constants[1];
-  if (twice) {
-    value += acc >> 31;
-  }
-  return (int8_t)midge_clamp(value >> (total != 0 ? total : constants[2]), -128, 127);
+  return total != 0 ? midge_requantize_upper(acc, constants, total, MIDGE_ROUND_ONCE) : midge_requantize_upper(acc, constants, constants[2], rounding);
 }
 
 /* What of every other sum comes from one that has 2^bits times less; sums are modulo 2^32. */

@@ -46,21 +46,12 @@ static inline void strassen_add(int32_t sums[4], const int32_t a[4], const int32
   }
 }
 
-/* From twice the accumulator to the output. */
-static inline int8_t strassen_requantize(int32_t acc2, const int32_t *constants, int rounding) {
-  int64_t product = (int64_t)acc2 * constants[0] + (rounding == MIDGE_ROUND_TWICE ? INT64_C(0x80000000) : 0);
-  int32_t value = (int32_t)(product >> 32) + constants[1];
-  if (rounding == MIDGE_ROUND_TWICE) {
-    value += acc2 >> 31;
-  }
-  return (int8_t)midge_clamp(value >> constants[2], -128, 127);
-}
-
 /* Two channels of two pixels; returns the end of the constants. */
 static inline const int32_t *strassen_finish(const int32_t sums[4], const int32_t *constants, int8_t *const *outs, int32_t offset, int32_t pitch,
                                              int rounding) {
   for (int32_t i = 0; i < 4; ++i) {
-    outs[i % 2][offset + i / 2 * pitch] = strassen_requantize(sums[i], constants + i / 2 * 3, rounding);
+    const int32_t *own = constants + i / 2 * 3;
+    outs[i % 2][offset + i / 2 * pitch] = midge_requantize_upper(sums[i], own, own[2], rounding);
   }
   return constants + 6;
 }

@@ -11,13 +11,7 @@
 
 /* t2: { multiplier, C, n }. The accumulator is within 2^30. */
 static inline int8_t thumb_t2_requantize(int32_t acc, const int32_t *constants, int rounding) {
-  int32_t acc2 = (int32_t)((uint32_t)acc << 1);
-  int64_t product = (int64_t)acc2 * constants[0] + (rounding == MIDGE_ROUND_TWICE ? INT64_C(0x80000000) : 0);
-  int32_t value = (int32_t)(product >> 32) + constants[1];
-  if (rounding == MIDGE_ROUND_TWICE) {
-    value += acc2 >> 31;
-  }
-  return (int8_t)midge_clamp(value >> constants[2], -128, 127);
+  return midge_requantize_upper((int32_t)((uint32_t)acc << 1), constants, constants[2], rounding);
 }
 
 /* t1: { C, two words of pieces, final shift }. The product with a multiplier of 31 bits piece by piece, each sum shifted by the piece's width: floor is kept

@@ -9,15 +9,14 @@
 /* The inverse of 9 modulo 2^32. */
 #define MIDGE_WINOGRAD_NINTH UINT32_C(954437177)
 
-/* The three forms. */
-enum { MIDGE_WINOGRAD4, MIDGE_WINOGRAD2, MIDGE_WINOGRAD2_HALF };
+/* The three forms: pixels from one tile's input to the next along one axis, of its input and of the tile, as the digits of a number. */
+enum { MIDGE_WINOGRAD4 = 0x464, MIDGE_WINOGRAD2 = 0x242, MIDGE_WINOGRAD2_HALF = 0x452 };
 
-/* Pixels of an output tile along one axis, of its input, and from one tile's input to the next. */
-static inline int32_t winograd_tile(int form) { return form == MIDGE_WINOGRAD4 ? 4 : 2; }
+static inline int32_t winograd_tile(int form) { return form & 15; }
 
-static inline int32_t winograd_size(int form) { return form == MIDGE_WINOGRAD4 ? 6 : form == MIDGE_WINOGRAD2 ? 4 : 5; }
+static inline int32_t winograd_size(int form) { return form >> 4 & 15; }
 
-static inline int32_t winograd_step(int form) { return form == MIDGE_WINOGRAD2 ? 2 : 4; }
+static inline int32_t winograd_step(int form) { return form >> 8; }
 
 /* Input columns of two tiles, and words of the work space before v. */
 static inline int32_t winograd_columns(int form) { return winograd_step(form) + winograd_size(form); }
@@ -132,12 +131,7 @@ static inline void winograd_products(const int32_t *v, const int32_t *weights, i
 /* From the scaled sum to the output; scale is 9 * 2^power, or 2^power for 2x2. */
 static inline int8_t winograd_requantize(uint32_t sum, int32_t power, const int32_t *constants, int form, int rounding) {
   int32_t acc2 = ((int32_t)(form == MIDGE_WINOGRAD4 ? sum * MIDGE_WINOGRAD_NINTH : sum) >> (power - 1)) + constants[0];
-  int64_t product = (int64_t)acc2 * constants[1] + (rounding == MIDGE_ROUND_TWICE ? INT64_C(0x80000000) : 0);
-  int32_t value = (int32_t)(product >> 32) + constants[2];
-  if (rounding == MIDGE_ROUND_TWICE) {
-    value += acc2 >> 31;
-  }
-  return (int8_t)midge_clamp(value >> constants[3], -128, 127);
+  return midge_requantize_upper(acc2, constants + 1, constants[3], rounding);
 }
 
 /* The output tile of one channel and one tile from half-transformed columns. */

@@ -235,9 +235,9 @@ def _enumerators(items: Sequence[Item]) -> dict[str, int]:
             name, _, given = (part.strip() for part in entry.partition("="))
             if not name:
                 continue
-            if given and not re.fullmatch(r"-?\d+", given):
+            if given and not re.fullmatch(r"-?(0|[1-9]\d*|0[xX][\da-fA-F]+)", given):
                 break
-            value = int(given) if given else value
+            value = int(given, 0) if given else value
             found[name] = value
             value += 1
     return found
