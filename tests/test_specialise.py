@@ -46,6 +46,9 @@ SHAPE = Fields({"width": Range(8, 8), "pad": Range(0, 0), "channels": Range(16, 
         ("{ return p->channels & 15; }", "{ return 0; }"),
         ("{ return (p->channels & ~15) - x; }", "{ return p->channels - x; }"),
         ("{ return n == ONCE ? 1 : 2; }", "{ return 2; }"),
+        ("{ return (int32_t)((uint32_t)x & ((1u << p->pad) - 1u)); }", "{ return 0; }"),
+        ("{ return (uint32_t)x | (uint32_t)p->pad * 2u; }", "{ return (uint32_t)x | (uint32_t)0 * 2u; }"),
+        ("{ return (uint32_t)x | (1u - n); }", "{ return (uint32_t)x; }"),
         ("{ return p->channels <= 64 ? x : 0; }", "{ return x; }"),
         ("{\n  if (p->pad != 0) {\n    x = 1;\n  }\n  return x;\n}", "{\n  return x;\n}"),
         ("{\n  if (p->pad == 0) {\n    x = 1; /* no pad */\n  } else {\n    x = 2;\n  }\n  return x;\n}", "{\n  x = 1; /* no pad */\n  return x;\n}"),
@@ -127,6 +130,24 @@ def test_loops_that_begin_or_step_with_effects_are_not_idle() -> None:
         text = f"{{\n  for ({head}) {{}}\n}}"
         assert without_unused(text, frozenset()) == text
     assert without_unused("{\n  for (int32_t i = 0; i < 3; ++i) {}\n}", frozenset()) == "{\n}"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("{\n  int32_t a = x, b = 1;\n  b &= x;\n  b = 3;\n  return a;\n}", "{\n  int32_t a = x;\n  return a;\n}"),
+        ("{\n  int32_t b = 1;\n  for (int i = 0; i < 4; ++i) {\n    b &= x;\n  }\n}", "{\n}"),
+        ("{\n  x = next(x);\n}", "{\n  (void)next(x);\n}"),
+        ("{\n  int32_t b = 1;\n  b = next(x);\n  return x;\n}", None),  # what it is given has effects
+        ("{\n  int32_t b = 1;\n  b += b;\n  return x;\n}", None),
+        ("{\n  int32_t b = 1;\n  b = 2;\n  return b;\n}", None),
+        ("{\n  int32_t b[1];\n  b[0] = 2;\n  use(b);\n}", None),
+        ("{\n  int32_t *b = p;\n  *b = 2;\n}", None),
+        ("{\n  *x = next(x);\n}", None),
+    ],
+)
+def test_what_nothing_reads_is_not_written(before: str, after: str | None) -> None:
+    assert without_unused(before, frozenset()) == (before if after is None else after)
 
 
 SHARED = "static int32_t scaled(int32_t x, int32_t by) {\n  return x * by;\n}"

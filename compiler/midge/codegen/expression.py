@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from midge.codegen.c_syntax import ATOM, UNARY, Node
-from midge.codegen.facts import Fact, Range
+from midge.codegen.facts import Fact, Range, combine
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,19 @@ def wide(node: Node, kinds: Mapping[str, str], *, unknown: bool = True, words: r
     elif node.kind == "cond":
         kids = kids[1:]
     return not (node.kind == "unary" and node.word == "!") and any(wide(kid, kinds, unknown=unknown, words=words) for kid in kids)
+
+
+def modulo(word: str, a: Out, b: Out) -> Out | None:
+    """An operation on uint32_t whose result is known, or one of its operands: on small numbers, or with 0."""
+    if not (a.pure and b.pure):
+        return None
+    small = a.range is not None and b.range is not None and a.range.one and b.range.one and min(a.range.low, b.range.low) >= 0
+    fact = combine(word, a.range, b.range) if small and a.range and b.range and a.unsigned else None
+    if fact is not None and fact.one and 0 <= fact.low < 1 << 31:
+        return literal(fact.low, unsigned=True)
+    if word == "&" and 0 in (a.known, b.known):
+        return literal(0, unsigned=True)
+    return a if word in ("|", "+") and b.known == 0 and (a.unsigned or a.text.startswith("(uint32_t)")) else None
 
 
 def neutral(word: str, a: Out, b: Out) -> Out | None:

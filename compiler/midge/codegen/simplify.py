@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from midge.codegen.c_statements import Parser
 from midge.codegen.c_syntax import ASSIGN, ATOM, BINARY, COMMA, COND, POSTFIX, UNARY, Node
-from midge.codegen.expression import LONG, Out, literal, neutral, wide
+from midge.codegen.expression import LONG, Out, literal, modulo, neutral, wide
 from midge.codegen.facts import ANY_BOOL, Fact, Fields, Numbers, Range, Targets, combine, compare, join, through
 
 SIGNED = re.compile(r"(const )*(int32_t|int)\s*")
@@ -225,6 +225,8 @@ class Simplifier:
         if node.word == "*" and 0 in (a.known, b.known) and pure and not wide(node, self.spelled):
             return literal(0)
         kept = None if comparing or unsigned else neutral(node.word, a, b)
+        if unsigned and not comparing and not wide(node, self.spelled, words=LONG):
+            kept = modulo(node.word, a, b)
         if kept is not None:
             return kept
         word = node.word

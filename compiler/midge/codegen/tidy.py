@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from midge.codegen.c_statements import Parser
 from midge.codegen.c_syntax import Node
@@ -17,9 +18,45 @@ def without_unused(text: str, types: frozenset[str]) -> str:
     while True:
         tree = tree_of(text, types)
         found = next((edit for node in tree.walk() for edit in (_unused(node, text) if node.kind == "decl" else _idle(node, text))), None)
+        found = found or next(_unread(tree, text), None)
         if found is None:
-            return text
+            return _without_last(tree, text)
         text = text[: found[0]] + text[found[1] :]
+
+
+def _unread(tree: Node, text: str) -> Iterator[tuple[int, int]]:
+    """Statements, as lines, that do nothing but assign to a variable that nothing reads."""
+    declared = [kid.word for node in tree.walk() if node.kind == "decl" for kid in node.kids if kid is not None and kid.plain]
+    given = [(node, name) for node in tree.walk() if node.kind == "expr" and (name := _assigned(node)) in declared]
+    words = Counter(re.findall(r"\w+", blank(text)))
+    for node, name in given:
+        read = words[name] - 1 - sum(other == name for _, other in given)
+        line = text[: node.start].rstrip(" ")
+        if not read and declared.count(name) == 1 and line.endswith("\n") and not any(acts(kid) for kid in _assignment(node).kids if kid is not None):
+            yield len(line) - 1, node.end
+
+
+def _without_last(tree: Node, text: str) -> str:
+    """What a function ends with is not kept in a variable."""
+    last = tree.kids[-1] if tree.kids else None
+    if last is None or last.kind != "expr" or not _assigned(last):
+        return text
+    value = _assignment(last).kids[1]
+    assert value is not None
+    return text[: last.start] + "(void)" + text[value.start :] if value.kind == "call" and _assignment(last).word == "=" else text
+
+
+def _assignment(node: Node) -> Node:
+    (inner,) = node.kids
+    assert inner is not None
+    return inner
+
+
+def _assigned(node: Node) -> str:
+    """The variable that a statement assigns to and does nothing else with, '' if it does not."""
+    inner = _assignment(node)
+    left = inner.kids[0] if inner.kind == "assign" else None
+    return left.word if left is not None and left.kind == "name" else ""
 
 
 def _unused(node: Node, text: str) -> Iterable[tuple[int, int]]:

@@ -54,7 +54,7 @@ def prove(subject: Subject) -> Part:
     Raises: ToolMissing without cppcheck or its add-on.
     """
     cppcheck = find_tool("cppcheck")
-    options = [f"--addon={ADDON}", "--enable=warning,style,performance,portability", "--std=c99", "--platform=unix32", "--quiet", "--inline-suppr"]
+    options = [f"--addon={ADDON}", "--enable=warning,style,performance,portability", "--std=c99", "--platform=unix32", "--quiet"]
     with TemporaryDirectory() as folder:
         for name, text in shortened({path.name: path.read_text("utf-8") for path in subject.source.iterdir() if path.is_file()}).items():
             (Path(folder) / name).write_text(text, "utf-8")
