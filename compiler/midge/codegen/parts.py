@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The C of libraries whose runs are done in parts: as rows of input come, or so many steps at a time. Words between @ are filled in by steps.py.
 
-_OUT are those that hand out rows of their outputs meanwhile. While they run nothing is kept, so that calls from the function that takes the rows are
-refused, and a run that it ends is over.
+Some hand out rows of their outputs meanwhile. While they run nothing is kept, so that calls from the function that takes the rows are refused, and a run
+that it ends is over.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ UPPER_CODE_SECTION static int NAME_kept(const int8_t *base, NAME_state *state) {
 STREAM = (
     _STATE
     + """\
-/* Run until a row of input is wanted or nothing is left; returns the next step. */
-UPPER_CODE_SECTION static uint32_t NAME_advance(int8_t *base, uint32_t i) {
+/* Run until a row of input is wanted or nothing is left; returns the next step@LARGE@. */
+UPPER_CODE_SECTION static uint32_t NAME_advance(int8_t *base, uint32_t i@TAKEN@) {
   for (; i < @TOTAL@u && NAME_steps[i].function != @ARRIVAL@u; ++i) {
     @STEP@
   }
@@ -39,62 +39,11 @@ UPPER_CODE_SECTION static uint32_t NAME_advance(int8_t *base, uint32_t i) {
 
 UPPER_CODE_SECTION int NAME_begin(void *arena) {
 @CHECK@
-  NAME_keep(base, NAME_advance(base, 0), 0);
-  return @ROWS@;
-}
-
-UPPER_CODE_SECTION int NAME_push_rows(void *arena, const @ELEMENT@ *rows, unsigned count) {
-@CHECK@
-  NAME_state state;
-  if (!NAME_kept(base, &state) || (rows == NULL && count > 0u)) {
-    return UPPER_ERROR_ORDER;
-  }
-  uint32_t row = state.rows, step = state.step;
-  if (count > @ROWS@u - row) {
-    return UPPER_ERROR_ROWS;
-  }
-  for (const uint32_t end = row + count; row < end; ++row, rows += @ELEMENTS@) {
-    memcpy(base + @PLACE@, rows, @ROW_NBYTES@u);
-    step = NAME_advance(base, step + 1u);
-  }
-  NAME_keep(base, step, row);
-  return (int)(@ROWS@u - row);
-}
-
-UPPER_CODE_SECTION int NAME_finish(void *arena) {
-@CHECK@
-  NAME_state state;
-  if (!NAME_kept(base, &state)) {
-    return UPPER_ERROR_ORDER;
-  }
-  if (state.rows != @ROWS@u) {
-    return UPPER_ERROR_ROWS;
-  }
-  (void)NAME_advance(base, state.step);
-  memset(base + @STATE@, 0, sizeof state);
-  return UPPER_OK;
-}"""
-)
-STREAM_OUT = (
-    _STATE
-    + """\
-/* Run until a row of input is wanted or nothing is left, from step `*i` on. */
-UPPER_CODE_SECTION static int NAME_advance(int8_t *base, uint32_t *i, NAME_output_rows *take, void *context) {
-  for (; *i < @TOTAL@u && NAME_steps[*i].function != @ARRIVAL@u; ++*i) {
-    if (NAME_one_step(base, *i, take, context) != 0) {
-      return UPPER_ERROR_OUTPUT;
-    }
-  }
-  return UPPER_OK;
-}
-
-UPPER_CODE_SECTION int NAME_begin(void *arena) {
-@CHECK@
   NAME_keep(base, 0, 0);
   return @ROWS@;
 }
 
-UPPER_CODE_SECTION int NAME_push_rows(void *arena, const @ELEMENT@ *rows, unsigned count, NAME_output_rows *take, void *context) {
+UPPER_CODE_SECTION int NAME_push_rows(void *arena, const @ELEMENT@ *rows, unsigned count@TAKEN@) {
 @CHECK@
   NAME_state state;
   if (!NAME_kept(base, &state) || (rows == NULL && count > 0u)) {
@@ -104,24 +53,17 @@ UPPER_CODE_SECTION int NAME_push_rows(void *arena, const @ELEMENT@ *rows, unsign
   if (count > @ROWS@u - row) {
     return UPPER_ERROR_ROWS;
   }
-  if (take == NULL) {
-    return UPPER_ERROR_OUTPUT;
-  }
-  memset(base + @STATE@, 0, sizeof state);
-  int error = NAME_advance(base, &step, take, context);
-  for (const uint32_t end = row + count; error == UPPER_OK && row < end; ++row, rows += @ELEMENTS@) {
+@SINK_CHECK@  memset(base + @STATE@, 0, sizeof state);
+  step = NAME_advance(base, step@PASSED@);
+  for (const uint32_t end = row + count; @UNREFUSED@row < end; ++row, rows += @ELEMENTS@) {
     memcpy(base + @PLACE@, rows, @ROW_NBYTES@u);
-    ++step;
-    error = NAME_advance(base, &step, take, context);
+    step = NAME_advance(base, step + 1u@PASSED@);
   }
-  if (error != UPPER_OK) {
-    return error;
-  }
-  NAME_keep(base, step, row);
+@REFUSED@  NAME_keep(base, step, row);
   return (int)(@ROWS@u - row);
 }
 
-UPPER_CODE_SECTION int NAME_finish(void *arena, NAME_output_rows *take, void *context) {
+UPPER_CODE_SECTION int NAME_finish(void *arena@TAKEN@) {
 @CHECK@
   NAME_state state;
   if (!NAME_kept(base, &state)) {
@@ -130,12 +72,9 @@ UPPER_CODE_SECTION int NAME_finish(void *arena, NAME_output_rows *take, void *co
   if (state.rows != @ROWS@u) {
     return UPPER_ERROR_ROWS;
   }
-  if (take == NULL) {
-    return UPPER_ERROR_OUTPUT;
-  }
-  uint32_t step = state.step;
-  memset(base + @STATE@, 0, sizeof state);
-  return NAME_advance(base, &step, take, context);
+@SINK_CHECK@  memset(base + @STATE@, 0, sizeof state);
+  @LAST@NAME_advance(base, state.step@PASSED@);
+@REFUSED@  return UPPER_OK;
 }"""
 )
 STEPWISE = (
@@ -147,54 +86,17 @@ UPPER_CODE_SECTION int NAME_begin(void *arena) {
   return @TOTAL@;
 }
 
-UPPER_CODE_SECTION int NAME_step(void *arena, unsigned budget) {
+UPPER_CODE_SECTION int NAME_step(void *arena, unsigned budget@TAKEN@) {
 @CHECK@
   NAME_state state;
   if (!NAME_kept(base, &state)) {
     return UPPER_ERROR_ORDER;
   }
-  uint32_t i = state.step;
-  const uint32_t end = budget < @TOTAL@u - i ? i + budget : @TOTAL@u;
-  for (; i < end; ++i) {
-    @STEP@
-  }
-  NAME_keep(base, i, 0);
-  if (i == @TOTAL@u) {
-    memset(base + @STATE@, 0, sizeof state);
-  }
-  return (int)(@TOTAL@u - i);
-}
-
-UPPER_CODE_SECTION int NAME_run(void *arena) {
-  int left = NAME_begin(arena);
-  return left < 0 ? left : NAME_step(arena, (unsigned)left);
-}"""
-)
-STEPWISE_OUT = (
-    _STATE
-    + """\
-UPPER_CODE_SECTION int NAME_begin(void *arena) {
-@CHECK@
-  NAME_keep(base, 0, 0);
-  return @TOTAL@;
-}
-
-UPPER_CODE_SECTION int NAME_step(void *arena, unsigned budget, NAME_output_rows *take, void *context) {
-@CHECK@
-  NAME_state state;
-  if (!NAME_kept(base, &state)) {
-    return UPPER_ERROR_ORDER;
-  }
-  if (take == NULL) {
-    return UPPER_ERROR_OUTPUT;
-  }
-  uint32_t i = state.step;
+@SINK_CHECK@  uint32_t i = state.step;
   const uint32_t end = budget < @TOTAL@u - i ? i + budget : @TOTAL@u;
   memset(base + @STATE@, 0, sizeof state);
   for (; i < end; ++i) {
-    if (NAME_one_step(base, i, take, context) != 0) {
-      return UPPER_ERROR_OUTPUT;
-    }
+    @STEP@
   }
   if (i < @TOTAL@u) {
     NAME_keep(base, i, 0);
@@ -202,8 +104,8 @@ UPPER_CODE_SECTION int NAME_step(void *arena, unsigned budget, NAME_output_rows 
   return (int)(@TOTAL@u - i);
 }
 
-UPPER_CODE_SECTION int NAME_run(void *arena, NAME_output_rows *take, void *context) {
+UPPER_CODE_SECTION int NAME_run(void *arena@TAKEN@) {
   int left = NAME_begin(arena);
-  return left < 0 ? left : NAME_step(arena, (unsigned)left, take, context);
+  return left < 0 ? left : NAME_step(arena, (unsigned)left@PASSED@);
 }"""
 )

@@ -7,7 +7,7 @@ from midge.codegen.calls import base_of, offset_type, place, places_of
 from midge.codegen.header import sink_element
 from midge.codegen.layers import function_name, stepped_calls, table_region
 from midge.codegen.names import wrapped_list
-from midge.codegen.parts import STEPWISE, STEPWISE_OUT, STREAM, STREAM_OUT
+from midge.codegen.parts import STEPWISE, STREAM
 from midge.errors import IRError
 from midge.program import HAND_OUT, Buffer, Call, Program, Step
 
@@ -167,11 +167,29 @@ def _refused(program: Program, give: str, indent: str) -> list[str]:
     return [f"{indent}if ({give} != 0) {{", f"{indent}  return {program.name.upper()}_ERROR_OUTPUT;", f"{indent}}}"]
 
 
+def _handing_out(program: Program, steps: list[Step]) -> dict[str, str]:
+    """What differs where rows of output are handed out meanwhile: words of parts.py. NAME_advance says by a step behind the last that some were refused."""
+    if not program.hands_out:
+        nothing = dict.fromkeys(("TAKEN", "PASSED", "SINK_CHECK", "LARGE", "UNREFUSED", "REFUSED"), "")
+        return {"STEP": _one_step(program, steps), "LAST": "(void)", **nothing}
+    refused = "UINT32_MAX" if program.streams else "UPPER_ERROR_OUTPUT"
+    return {
+        "STEP": f"if (NAME_one_step(base, i, take, context) != 0) {{\n      return {refused};\n    }}",
+        "LAST": "const uint32_t step = ",
+        "TAKEN": sink_parameters(program),
+        "PASSED": ", take, context",
+        "SINK_CHECK": f"{_SINK_CHECK}\n",
+        "LARGE": ", a large number if rows of output were refused",
+        "UNREFUSED": f"step <= {len(steps)}u && ",
+        "REFUSED": f"  if (step > {len(steps)}u) {{\n    return UPPER_ERROR_OUTPUT;\n  }}\n",
+    }
+
+
 def _parts(program: Program) -> list[str]:
     """The functions of a library that stops and goes on."""
     stepped = stepped_calls(program)
     steps = _table_steps(program)
-    text = {(True, False): STREAM, (True, True): STREAM_OUT, (False, False): STEPWISE, (False, True): STEPWISE_OUT}[program.streams, program.hands_out]
+    text = STREAM if program.streams else STEPWISE
     port = program.inputs[0]
     buffer = program.buffer(port.buffer)
     values = {
@@ -185,8 +203,8 @@ def _parts(program: Program) -> list[str]:
         "PLACE": f"{program.name}_rows_{list(program.buffers).index(buffer.name)}[row]"
         if not buffer.contiguous
         else f"{buffer.offset} + row * {buffer.row_nbytes}",
-        "STEP": _one_step(program, steps),
         "CHECK": CHECK,
+        **_handing_out(program, steps),
     }
     for key, value in values.items():
         text = text.replace(f"@{key}@", str(value))
