@@ -42,6 +42,7 @@ from midge.report.summary import Report, summarize
 from midge.run.interpreter import Interpreter
 from midge.run.tune import tune as measure
 from midge.schedule import Wish, may_save, parse_memories, place, spare
+from midge.schedule.cells import Conflict
 from midge.targets import Target, get_target
 
 IO = ("quantized", "model")
@@ -200,11 +201,11 @@ def placed(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish
             return found
         moved = _lean(graph, target, digest, choice, replace(wish, views=False))
         return moved if moved.arena_nbytes < found.arena_nbytes else found
-    except UsageError:
+    except (UsageError, Conflict) as error:
+        if wish.views and (wish.ram is not None or isinstance(error, Conflict)):
+            return placed(graph, target, digest, choice, replace(wish, views=False))
         if wish.ram is None:
             raise
-        if wish.views:
-            return placed(graph, target, digest, choice, replace(wish, views=False))
         portable = place(lower(graph, target, graph.name, digest, replace(choice, optimize="size", flash=None, require_fast=False)), replace(wish, least=True))
         return place(lower(graph, target, graph.name, digest, replace(choice, room=spare(portable, wish.ram))), wish)
 

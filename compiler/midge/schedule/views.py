@@ -102,7 +102,9 @@ def _check(program: Program) -> None:
     """Raises: Conflict if there is no placement, however many rows a step computes."""
     ports = [port.buffer for port in program.inputs + program.outputs]
     rows = by_rows(program, range(len(program.calls)))
-    make_cells(program.buffers, rows, in_one_piece(program, program.calls, ports))
+    for calls in (program.calls, [split(call) for call in program.calls]):
+        for cut in (rows, set[str]()):
+            make_cells(program.buffers, cut, in_one_piece(program, calls, ports))
 
 
 def _leave_out(program: Program, gone: set[int]) -> None:
