@@ -12,6 +12,7 @@ In short:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,7 @@ from midge.schedule import Wish, may_save, parse_memories, place, spare
 from midge.schedule.cells import Conflict
 from midge.targets import Target, get_target
 
+CUTS = range(0, 1025, 32)  # bytes of room that are tried as too much
 IO = ("quantized", "model")
 OPTIMIZE = ("size", "ram", "balanced", "speed")
 SCHEDULES = ("rows", "layers")
@@ -206,8 +208,29 @@ def placed(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish
             return placed(graph, target, digest, choice, replace(wish, views=False))
         if wish.ram is None:
             raise
-        portable = place(lower(graph, target, graph.name, digest, replace(choice, optimize="size", flash=None, require_fast=False)), replace(wish, least=True))
-        return place(lower(graph, target, graph.name, digest, replace(choice, room=spare(portable, wish.ram))), wish)
+        return _squeezed(graph, target, digest, choice, wish, wish.ram)
+
+
+def _squeezed(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish, ram: int) -> Program:
+    """The Program with the fastest kernels that have room beside the rows in `ram` bytes, or only portable ones.
+
+    Rows move when kernels do, so that room which is there beside one choice may not be beside another: less of it is tried then.
+    """
+    portable = lower(graph, target, graph.name, digest, replace(choice, optimize="size", flash=None, require_fast=False))
+    least = place(portable, replace(wish, least=True))
+    floor = {least.layers[call.layer].value: call.scratch_nbytes for call in least.calls}
+    tried: list[list[str]] = []
+    for cut in CUTS:
+        room = {value: max(nbytes, floor.get(value, 0)) for value, nbytes in spare(least, ram - cut).items()}
+        program = lower(graph, target, graph.name, digest, replace(choice, room=room))
+        kernels = [call.kernel.symbol for call in program.calls]
+        if kernels not in tried:
+            tried.append(kernels)
+            with suppress(UsageError):
+                return place(program, wish)
+    if choice.flash is not None or choice.require_fast:
+        raise UsageError(f"--ram {ram}: no kernels that are fast or small enough leave room")
+    return least
 
 
 def _lowered(graph: Graph, target: Target, digest: str, choice: Choice, wish: Wish) -> Program:

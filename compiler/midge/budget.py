@@ -32,6 +32,7 @@ class Tried:
     note: str = ""
 
 
+REBUILT = 6  # times that C is compiled for a budget of flash
 Compile = Callable[[Attempt], Program]
 Measure = Callable[[Attempt, Program], int]
 
@@ -46,15 +47,15 @@ def within(attempt: Attempt, compile: Compile) -> Program:
     try:
         program = compile(attempt)
     except (UsageError, Unsupported) as error:
-        if attempt.wish.ram is None and attempt.choice.flash is None:
+        flash, free = attempt.choice.flash, replace(attempt, choice=replace(attempt.choice, flash=None))
+        if attempt.wish.ram is None and flash is None:
             raise
-        raise type(error)(_explained(str(error), attempt, compile)) from None
+        small = _portable_within(flash, attempt, compile, []) if flash is not None and _compiles(free, compile) else None
+        if small is None:
+            raise type(error)(_explained(str(error), attempt, compile)) from None
+        program = small
     if attempt.choice.flash is not None:
-        nbytes = flash_of(emit(program), attempt.target)
-        if nbytes is not None and nbytes > attempt.choice.flash:
-            built = f"{nbytes:,} bytes as the compiler for {attempt.target.name} builds it with {OPT}"
-            text = f"--flash {attempt.choice.flash}: kernels fit by the tables, but the C takes {built}"
-            raise Unsupported(_flash_ways(text, attempt, compile))
+        program = _built_within(attempt.choice.flash, attempt, compile, program)
     if attempt.cycles is not None:
         found = estimate_cycles(program, attempt.choice.costs)
         if found.middle > attempt.cycles:
@@ -62,14 +63,50 @@ def within(attempt: Attempt, compile: Compile) -> Program:
     return program
 
 
+def _built_within(flash: int, attempt: Attempt, compile: Compile, program: Program) -> Program:
+    """The Program whose C, as the target's compiler builds it, keeps to the budget. What the tables of code say too little is taken off the room of the
+    kernels, as far as that helps; at last there are only portable ones."""
+    room, least = flash, list[int]()
+    for _ in range(REBUILT):
+        nbytes = flash_of(emit(program), attempt.target)
+        if nbytes is None or nbytes <= flash:
+            return program
+        least.append(nbytes)
+        room = min(room, by_tables(attempt, program)) - (nbytes - flash)
+        try:
+            program = compile(replace(attempt, choice=replace(attempt.choice, flash=room)))
+        except (UsageError, Unsupported):
+            break
+    small = _portable_within(flash, attempt, compile, least)
+    if small is not None:
+        return small
+    text = f"--flash {flash}: the least that was found is {min(least):,} bytes, as the compiler for {attempt.target.name} builds the C with {OPT}"
+    raise Unsupported(_flash_ways(text, attempt, compile))
+
+
+def _portable_within(flash: int, attempt: Attempt, compile: Compile, least: list[int]) -> Program | None:
+    """The Program of portable kernels, None if its C is larger than the budget or such kernels are not wanted; how large it is, is added to `least`."""
+    if attempt.choice.optimize == "size" or attempt.choice.require_fast:
+        return None
+    program = compile(changes.size(replace(attempt, choice=replace(attempt.choice, flash=None))))
+    nbytes = flash_of(emit(program), attempt.target)
+    least += [] if nbytes is None else [nbytes]
+    return program if nbytes is not None and nbytes <= flash else None
+
+
 def _explained(text: str, attempt: Attempt, compile: Compile) -> str:
     """Which of two budgets was too small: that of flash if its kernels are not even found, else that of RAM."""
-    if attempt.choice.flash is not None:
-        try:
-            compile(replace(attempt, wish=replace(attempt.wish, ram=None)))
-        except (UsageError, Unsupported):
-            return _flash_ways(text, attempt, compile)
+    if attempt.choice.flash is not None and not _compiles(replace(attempt, wish=replace(attempt.wish, ram=None)), compile):
+        return _flash_ways(text, attempt, compile)
     return _ram_ways(text, attempt, compile)
+
+
+def _compiles(attempt: Attempt, compile: Compile) -> bool:
+    try:
+        compile(attempt)
+    except (UsageError, Unsupported):
+        return False
+    return True
 
 
 def _without_budgets(attempt: Attempt) -> Attempt:
@@ -147,8 +184,11 @@ def _arena(attempt: Attempt, program: Program) -> int:
 def _flash(attempt: Attempt, program: Program) -> int:
     """Bytes as the target's compiler builds the C, or by the table of code where it is not installed."""
     measured = flash_of(emit(program), attempt.target)
-    if measured is not None:
-        return measured
+    return by_tables(attempt, program) if measured is None else measured
+
+
+def by_tables(attempt: Attempt, program: Program) -> int:
+    """Bytes of constants, of kernels by the table of code, and of routines."""
     code = load_code_sizes(attempt.target.name)
     symbols = {symbol for call in program.calls for symbol in call.kernel.symbols(program.numerics)}
     routines = sum(4 * len(routine.lines) for routine in program.routines.values())
@@ -156,8 +196,9 @@ def _flash(attempt: Attempt, program: Program) -> int:
 
 
 def _ranked(tried: list[Tried], before: int, budget: int, unit: str) -> list[str]:
-    """The list for people: what meets the budget first, then by what is needed; ways that save nothing at the end in one line."""
-    useful = sorted((way for way in tried if way.value < before), key=lambda way: (way.value > budget, way.value))
+    """The list for people: what meets the budget first, then what leaves the outputs as they are, then by what is needed; ways that save nothing at the end
+    in one line."""
+    useful = sorted((way for way in tried if way.value < before), key=lambda way: (way.value > budget, way.note != "", way.value))
     useless = [way.name for way in tried if way.value >= before]
     lines = [f"ways out, from {before:,} {unit}:"]
     for number, way in enumerate(useful, 1):

@@ -98,7 +98,7 @@ def int4(attempt: Attempt) -> list[Way]:
     graph.name = attempt.graph.name
     if not narrowed.layers:
         return []
-    note = f"outputs change: {distance(narrowed, graph)}"
+    note = f"outputs change: {distance(narrowed, graph)}" + ("; typical inputs (--calibration) would tell more" if attempt.calibration is None else "")
     way = Way("--weights int4", lambda a: replace(a, graph=graph, choice=replace(a.choice, narrow=True, saved=0)), note)
     return [way, joined(way, PORTABLE)] if attempt.choice.optimize != "size" else [way]
 

@@ -95,17 +95,19 @@ def offers(graph: Graph, target: Target, narrow: bool = False) -> dict[str, tupl
 
 
 def _stored(variant: Variant, geometry: Any) -> int:
-    """Bytes of the constants that a variant packs for a layer."""
-    return sum(data.nbytes for data in variant.pack(geometry).values() if not isinstance(data, Routine))
+    """Bytes of the constants that a variant packs for a layer; equal ones are stored once."""
+    return sum(map(len, {data.tobytes() for data in variant.pack(geometry).values() if not isinstance(data, Routine)}))
 
 
 def within(ctx: Lowering, flash: int | None, stored: int | None, code: dict[str, int]) -> dict[int, str]:
     """The variant of each layer at the fewest instructions, with code and constants within `flash` bytes and the layers' constants within
     `stored`. Code of kernels that were not measured counts as UNMEASURED bytes, a routine as four bytes an instruction. Where the table lacks an estimate for a
     variant of a layer, its variants rank by their order."""
-    program, layers, sizes, own = ctx.program, dict[int, list[Candidate]](), dict[str, int](), 0
+    program, layers, sizes, own = ctx.program, dict[int, list[Candidate]](), dict[str, int](), set[str]()
     for layer, offered in ctx.options.items():
         layers[layer] = []
+        packed = offered.taken.pack(offered.geometry)
+        own |= {symbol for call in program.calls if call.layer == layer for name, symbol in call.constants.items() if name in packed}
         found = [ctx.costs.estimate(variant.name, offered.shape) for variant in offered.accepted]
         counts = [estimate.instructions for estimate in found if estimate is not None]
         counts = counts if len(counts) == len(found) else list(range(len(found)))
@@ -115,10 +117,10 @@ def within(ctx: Lowering, flash: int | None, stored: int | None, code: dict[str,
             sizes |= symbols | {routine.symbol: 4 * sum(not line.endswith(":") for line in routine.lines) for routine in routines}
             nbytes = _stored(variant, offered.geometry)
             layers[layer].append(Candidate(variant.name, count, nbytes, frozenset(symbols), tuple((r.symbol, *r.others) for r in routines)))
-            own += nbytes if variant is offered.taken else 0
     chosen = {symbol for found in layers.values() for c in found for symbol in c.units}
     others = {symbol for call in program.calls for symbol in call.kernel.symbols(program.numerics)} - chosen
-    fixed = program.weight_nbytes - own + sum(code.get(symbol, UNMEASURED) for symbol in others)
+    fixed = sum(constant.data.nbytes for symbol, constant in program.constants.items() if symbol not in own)
+    fixed += sum(code.get(symbol, UNMEASURED) for symbol in others)
     return select(layers, sizes, fixed, flash, stored).names
 
 
