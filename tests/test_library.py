@@ -26,6 +26,8 @@ from midge.run.host import run_host
 from midge.run.qemu import undefined_symbols
 from midge.run.reference import run_reference
 from midge.run.verify import verify
+from midge.targets import get_target
+from midge.toolchain import compiler_of
 
 TARGETS = ("cortex-m0", "cortex-m3", "cortex-m4", "cortex-m33", "cortex-m55")
 STRICT = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wmissing-prototypes", "-Werror")
@@ -266,6 +268,17 @@ def test_emitted_sources_compile_without_a_warning(compiler: str, target: str, n
         for source in sorted((folder / "src").glob("*.c")):
             done = subprocess.run([compiler, *STRICT, *flags, "-c", str(source), "-o", str(tmp_path / "x.o")], capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
+
+
+@needs_arm
+@pytest.mark.parametrize("target", TARGETS)
+def test_kernels_compile_without_optimization(target: str, tmp_path: Path) -> None:
+    """As in a debug build, where a frame pointer and variables leave assembly few registers."""
+    machine, folder = get_target(target), ROOT / "kernels"
+    for source in sorted(folder.glob("[!_]*.c")):
+        command = [compiler_of(machine), "-std=c99", "-O0", "-g", *machine.flags, f"-I{folder}", "-c", str(source), "-o", str(tmp_path / "x.o")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 def test_no_path_of_this_machine_is_emitted(written: Path) -> None:

@@ -67,27 +67,29 @@ static inline int8_t *midge_fill(int8_t *to, int8_t value, int32_t nbytes) {
 /* out[i] = clamp((a[i] * a_factor + b[i] * b_factor + offset) >> shift) for `count` elements; 0 < shift < 32, act_min <= act_max. */
 #if MIDGE_HAVE_MVE
 static inline void midge_scaled_sum(const int8_t *a, const int8_t *b, int8_t *out, int32_t count, const int32_t factors[6]) {
-  int32_t word, shift = -factors[3];
+  int32_t shift = -factors[3];
   __asm__ volatile(
-      "ldr %[word], [%[factors]]\n"
-      "vdup.32 q2, %[word]\n"
-      "ldr %[word], [%[factors], #16]\n"
-      "vdup.32 q3, %[word]\n"
-      "ldr %[word], [%[factors], #20]\n"
-      "vdup.32 q4, %[word]\n"
+      "ldr lr, [%[factors]]\n"
+      "vdup.32 q2, lr\n"
+      "ldr lr, [%[factors], #16]\n"
+      "vdup.32 q3, lr\n"
+      "ldr lr, [%[factors], #20]\n"
+      "vdup.32 q4, lr\n"
       "wlstp.32 lr, %[count], 2f\n"
+      "ldr %[count], [%[factors], #4]\n"
+      "ldr %[factors], [%[factors], #8]\n"
       "1: vldrb.s32 q0, [%[a]], #4\n"
       "vldrb.s32 q1, [%[b]], #4\n"
-      "vmlas.s32 q0, q2, %[offset]\n"
-      "vmla.s32 q0, q1, %[b_factor]\n"
+      "vmlas.s32 q0, q2, %[factors]\n"
+      "vmla.s32 q0, q1, %[count]\n"
       "vshl.s32 q0, %[shift]\n"
       "vmax.s32 q0, q0, q3\n"
       "vmin.s32 q0, q0, q4\n"
       "vstrb.32 q0, [%[out]], #4\n"
       "letp lr, 1b\n"
       "2:"
-      : [a] "+l"(a), [b] "+l"(b), [out] "+l"(out), [word] "=&r"(word)
-      : [count] "r"(count), [b_factor] "r"(factors[1]), [offset] "r"(factors[2]), [shift] "r"(shift), [factors] "r"(factors)
+      : [a] "+l"(a), [b] "+l"(b), [out] "+l"(out), [count] "+r"(count), [factors] "+r"(factors)
+      : [shift] "r"(shift)
       : "q0", "q1", "q2", "q3", "q4", "lr", "memory");
 }
 #else
