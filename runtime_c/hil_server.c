@@ -6,8 +6,8 @@
 #include "midge_hooks.h"
 #include "midge_model.h"
 
-enum { VERSION = 1, HEAD_BYTES = 3, CRC_BYTES = 4, WORDS_BYTES = 20, GUARD_BYTE = 0xC9, EVENT_DONE = 0, EVENT_ROW = 1 };
-enum op { OP_HELLO = 1, OP_FILL, OP_WRITE, OP_RUN, OP_NEXT, OP_READ, OP_TICKS };
+enum { VERSION = 2, HEAD_BYTES = 3, CRC_BYTES = 4, WORDS_BYTES = 20, GUARD_BYTE = 0xC9, EVENT_DONE = 0, EVENT_ROW = 1 };
+enum op { OP_HELLO = 1, OP_FILL, OP_WRITE, OP_RUN, OP_NEXT, OP_READ, OP_TICKS, OP_CONSTANT };
 enum status { STATUS_OK, STATUS_SESSION, STATUS_REQUEST, STATUS_RANGE };
 enum mode { MODE_PLAIN, MODE_WATCH, MODE_PROFILE };
 
@@ -15,9 +15,9 @@ enum mode { MODE_PLAIN, MODE_WATCH, MODE_PROFILE };
 #define FRAME_BYTES (BODY_BYTES + BODY_BYTES / 254u + 1u)
 #define GUARD_BYTES (MODEL_ARENA_ALIGN > 64u ? MODEL_ARENA_ALIGN : 64u)
 #define PAINT 0xA5C3965Au
-#if MIDGE_HIL_PAYLOAD < 128
-#error "MIDGE_HIL_PAYLOAD is at least 128: the name and the digest of a model are one reply"
-#endif
+#define HELLO_BYTES 32u
+/* The greeting is one reply: where this has no size, raise MIDGE_HIL_PAYLOAD. */
+typedef char greeting_fits[HELLO_BYTES + sizeof MODEL_NAME + sizeof MODEL_DIGEST <= WORDS_BYTES + MIDGE_HIL_PAYLOAD ? 1 : -1];
 
 static uint8_t memory[GUARD_BYTES + MODEL_ARENA_BYTES + GUARD_BYTES] __attribute__((aligned(MODEL_ARENA_ALIGN)));
 static uint8_t *const arena = memory + GUARD_BYTES;
@@ -36,17 +36,6 @@ static struct {
   uint32_t begin, layer_ticks[MODEL_LAYER_COUNT + 1u];
 } hil;
 
-static uint32_t crc32(const uint8_t *bytes, size_t count) {
-  uint32_t crc = 0xFFFFFFFFu;
-  for (size_t i = 0; i < count; i++) {
-    crc ^= bytes[i];
-    for (int bit = 0; bit < 8; bit++) {
-      crc = (crc >> 1) ^ (0xEDB88320u & (0u - (crc & 1u)));
-    }
-  }
-  return ~crc;
-}
-
 static uint32_t load(const uint8_t *bytes, unsigned count) {
   uint32_t value = 0;
   while (count-- > 0) {
@@ -64,7 +53,7 @@ static size_t store(uint8_t *bytes, uint32_t value, unsigned count) {
 
 /* A body, its CRC behind it, as COBS: each block is preceded by its length + 1, blocks end where a zero was, and a zero ends the frame. */
 static void send(uint8_t *body, size_t count) {
-  count += store(body + count, crc32(body, count), CRC_BYTES);
+  count += store(body + count, model_crc32(body, count), CRC_BYTES);
   hil.port->put(0);
   for (size_t i = 0, n;; i += n < 254u ? n + 1u : n) { /* a full block stands for no zero */
     for (n = 0; i + n < count && n < 254u && body[i + n] != 0;) {
@@ -96,7 +85,7 @@ static size_t unframe(uint8_t *bytes, size_t count) {
       bytes[to++] = 0;
     }
   }
-  return to >= HEAD_BYTES + CRC_BYTES && load(bytes + to - CRC_BYTES, CRC_BYTES) == crc32(bytes, to - CRC_BYTES) ? to - CRC_BYTES : 0;
+  return to >= HEAD_BYTES + CRC_BYTES && load(bytes + to - CRC_BYTES, CRC_BYTES) == model_crc32(bytes, to - CRC_BYTES) ? to - CRC_BYTES : 0;
 }
 
 static void reply(void) { send(hil.reply, hil.reply_bytes); }
@@ -236,7 +225,8 @@ static void fill(uint32_t state) {
 
 static void hello(void) {
   uint32_t counts = hil.port->ticks != NULL, hertz = counts ? hil.port->tick_hz : 0;
-  add_words((const uint32_t[]){VERSION, MIDGE_HIL_PAYLOAD, MODEL_ARENA_BYTES, MODEL_LAYER_COUNT, counts, hertz, MIDGE_HIL_STACK_BYTES}, 7);
+  const uint32_t sizes[] = {VERSION, MIDGE_HIL_PAYLOAD, MODEL_ARENA_BYTES, MODEL_LAYER_COUNT, counts, hertz, MIDGE_HIL_STACK_BYTES, MODEL_CONSTANT_COUNT};
+  add_words(sizes, HELLO_BYTES / 4u);
   add_bytes(MODEL_NAME, sizeof MODEL_NAME);
   add_bytes(MODEL_DIGEST, sizeof MODEL_DIGEST);
 }
@@ -256,10 +246,10 @@ static enum status transfer(uint8_t *tensor, size_t nbytes, size_t offset, size_
 
 /* Carry out a request; its arguments are words, for WRITE the bytes follow. */
 static enum status answer(const uint8_t *body, size_t count) {
-  static const uint8_t least[] = {[OP_FILL] = 1, [OP_WRITE] = 2, [OP_RUN] = 3, [OP_READ] = 3, [OP_TICKS] = 1};
-  unsigned op = body[2], words = op <= OP_TICKS ? least[op] : 0;
+  static const uint8_t least[] = {[OP_FILL] = 1, [OP_WRITE] = 2, [OP_RUN] = 3, [OP_READ] = 3, [OP_TICKS] = 1, [OP_CONSTANT] = 1};
+  unsigned op = body[2], words = op <= OP_CONSTANT ? least[op] : 0;
   const uint8_t *bytes = body + HEAD_BYTES + 4u * words;
-  if (op < OP_HELLO || op > OP_TICKS || op == OP_NEXT || bytes > body + count) {
+  if (op < OP_HELLO || op > OP_CONSTANT || op == OP_NEXT || bytes > body + count) {
     return STATUS_REQUEST;
   }
   uint32_t a = load(body + HEAD_BYTES, 4), b = load(body + HEAD_BYTES + 4, 4), c = load(body + HEAD_BYTES + 8, 4);
@@ -273,6 +263,12 @@ static enum status answer(const uint8_t *body, size_t count) {
     return transfer((uint8_t *)(uintptr_t)model_output(arena, a), model_output_bytes(a), b, c, NULL);
   } else if (op == OP_RUN) {
     run(a, b, c);
+  } else if (op == OP_CONSTANT) {
+    uint32_t crc = 0;
+    if (!model_constant_crc32(a, &crc)) {
+      return STATUS_RANGE;
+    }
+    add_words(&crc, 1);
   } else {
     uint32_t left = a < MODEL_LAYER_COUNT ? MODEL_LAYER_COUNT - a : 0;
     add_words(hil.layer_ticks + MODEL_LAYER_COUNT - left, left < MIDGE_HIL_PAYLOAD / 4u ? left : MIDGE_HIL_PAYLOAD / 4u);

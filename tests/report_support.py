@@ -3,12 +3,21 @@
 
 from __future__ import annotations
 
+import json
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from cli_support import run
 from onnx import TensorProto, helper, numpy_helper
+
+import midge
+from midge.report.accuracy import compare
+from midge.report.facts import Facts, gather
+from midge.report.make import choose_samples
+from midge.report.measure import Measured
 
 VOID = {"meta", "link", "br"}
 
@@ -65,3 +74,23 @@ def samples_of(folder: Path) -> Path:
     """Twelve samples for that network, as samples.npy."""
     np.save(folder / "samples.npy", np.random.default_rng(5).normal(0, 1, (12, 3, 16, 16)).astype(np.float32))
     return folder / "samples.npy"
+
+
+def written(place: Path, target: str) -> Path:
+    """`place` with the model r.onnx, samples.npy, and `lib`: compiled with a report."""
+    options = ("--calibration", samples_of(place), "--target", target, "--name", "net", "--report")
+    result = run("compile", residual(place / "r.onnx"), "-o", place / "lib", *options)
+    assert result.exit_code == 0, result.output
+    return place
+
+
+def facts_of(library: midge.Library, measured: Measured | None = None) -> Facts:
+    """The Facts of a library that nothing was run of, unless `measured` says so."""
+    samples, what = choose_samples(library.graph, None, None)
+    return gather(library.graph, library.program, compare(library.graph, samples[:2], what), measured or Measured())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    loaded = json.loads(path.read_text("utf-8"))
+    assert isinstance(loaded, dict)
+    return loaded

@@ -266,7 +266,7 @@ def test_the_page_escapes_and_fetches_nothing(digits: Path) -> None:
     rows = tuple((f"<b>{i}", i) for i in range(page.SHOWN_ROWS + 1))
     part = Part("key", "T<i>", FAILED, "a & b", "<script>", tables=(Table("long", ("name", "n"), rows),), files={"x.txt": ""})
     text = page.page(subject_of(digits, 1), [part])
-    assert "<script" not in text and "<b>" not in text and "T&lt;i&gt;" in text and "<details>" in text
+    assert "<script" not in text and "<b>" not in text and "T&lt;i&gt;" in text and '<details class="long">' in text
     assert re.findall(r'(?:src|href)="(?!#|data:)([^"]*)"', text) == ["x.txt"]
     assert json.loads(page.data(subject_of(digits, 1), [part]))["status"] == FAILED
 

@@ -72,10 +72,10 @@ def test_what_a_board_says_is_checked() -> None:
     for wrong in (b"", b"\2" + bytes(19)):
         with pytest.raises(ValueError, match="event"):
             parse_event(wrong)
-    with pytest.raises(ValueError, match="version 2 of the protocol, this midge version 1"):
-        Hello.parse(b"\2\0\0\0")
+    with pytest.raises(ValueError, match="version 1 of the protocol, this midge version 2: build its firmware"):
+        Hello.parse(b"\1\0\0\0")
     with pytest.raises(ValueError, match="cut short"):
-        Hello.parse(b"\1\0\0\0" + bytes(24) + b"name")
+        Hello.parse(b"\2\0\0\0" + bytes(28) + b"name")
 
 
 def test_places() -> None:

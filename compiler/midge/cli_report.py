@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,15 +34,50 @@ def report(model: str, output: str, target: str | None, data: str | None, as_jso
     midge report kws_int8.onnx -o kws_report
     midge report kws_lib -o kws.html
     """
+    from midge.errors import VerifyFailed
     from midge.report.html import write
 
-    given = only_given(options)
+    given, place = only_given(options), Path(output)
     if Path(model).is_dir():
+        _refuse_overwriting(Path(model), place)
         facts, texts = _of_folder(Path(model), target, data, given)
     else:
         facts, texts = _of_model(model, target or "cortex-m4", data, given, show=not as_json)
-    where = {name: str(path) for name, path in write(texts, Path(output)).items()}
-    print_facts(facts, where, as_json)
+    written = write(texts, place)
+    if Path(model).is_dir():
+        _list_anew(Path(model), written)
+    print_facts(facts, {name: str(path) for name, path in written.items()}, as_json)
+    found = facts.verification or {}
+    if found.get("changed"):
+        click.echo(f"warning: not as midge wrote them: {', '.join(found['changed'])}", err=True)
+    if found.get("difference"):
+        raise VerifyFailed(found["difference"])
+
+
+def _refuse_overwriting(directory: Path, output: Path) -> None:
+    """Raises: UsageError if the report would take the place of another file of the library."""
+    from midge.codegen.manifest import MANIFEST, load_manifest
+    from midge.report.html import DATA, PAGE, places
+
+    others = {MANIFEST, *(entry["path"] for entry in load_manifest(directory)["files"])} - {PAGE, DATA}
+    theirs = {(directory / path).resolve() for path in others}
+    for path in places(output).values():
+        if path.resolve() in theirs:
+            raise UsageError(f"{path}: is a file of the library itself; name another for the report")
+
+
+def _list_anew(directory: Path, written: dict[str, Path]) -> None:
+    """If the report went into the folder of its library, the manifest lists it, as after `midge compile --report`: else the files would count as changed."""
+    from midge.codegen.manifest import MANIFEST, digest
+
+    if any(place.resolve() != (directory / name).resolve() for name, place in written.items()):
+        return
+    path = directory / MANIFEST
+    manifest = json.loads(path.read_text("utf-8"))
+    listed = {entry["path"]: entry for entry in manifest["files"]}
+    listed |= {name: {"path": name, "sha256": digest(place.read_bytes())} for name, place in written.items()}
+    manifest["files"] = [listed[name] for name in sorted(listed)]
+    path.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
 
 
 def _of_folder(directory: Path, target: str | None, data: str | None, given: dict[str, Any]) -> tuple[Facts, dict[str, str]]:

@@ -140,9 +140,6 @@ def _verify(directory: Path, request: _Request) -> tuple[dict[str, Any], str]:
     if not request.as_json:
         print_verification(make_console(), found, layers)
     if found.changed:
-        click.echo(f"warning: not as midge wrote them: {', '.join(found.changed)}", err=True)
-    if found.difference is None:
-        return verification_dict(found, layers), ""
-    return verification_dict(found, layers), f"{found.difference}; " + (
-        "nothing before it differs" if found.layers else "use --layers to find the first layer that does"
-    )
+        files = f"not as midge wrote them: {', '.join(found.changed)}"
+        click.echo(f"warning: {files}" if request.as_json else f"{files}; the result is about what ran, not about what midge wrote", err=request.as_json)
+    return verification_dict(found, layers), found.wrong

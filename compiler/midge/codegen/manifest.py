@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
@@ -65,10 +66,7 @@ def manifest_text(program: Program, files: Mapping[str, str]) -> str:
         "outputs": [_port(program, port) for port in program.outputs],
         "layers": _layers(program),
         "buffers": [_buffer(b) for b in program.buffers.values()],
-        "constants": [
-            {"symbol": c.symbol, "dtype": c.dtype.value, "nbytes": c.data.nbytes, "sha256": digest(np.ascontiguousarray(c.data).tobytes())}
-            for c in program.constants.values()
-        ],
+        "constants": _constants(program),
         "files": [{"path": path, "sha256": digest(text.encode("utf-8"))} for path, text in sorted(files.items())],
         "warnings": list(program.warnings),
     }
@@ -89,6 +87,21 @@ def _buffer(buffer: Buffer) -> dict[str, Any]:
         **places,
         **shown,
     }
+
+
+def _constants(program: Program) -> list[dict[str, Any]]:
+    """Every constant: its name in C, the layers that use it, and digests of its bytes (CRC-32 is what a board can afford to compute)."""
+    users: dict[str, set[int]] = {symbol: set() for symbol in program.constants}
+    for call in program.calls:
+        operands = [name for operand in call.inputs for name in (operand.pad_row, operand.constant)]
+        for symbol in users.keys() & {*call.constants.values(), *operands}:
+            users[symbol].add(call.layer)
+    found = []
+    for symbol, constant in program.constants.items():
+        data = np.ascontiguousarray(constant.data).tobytes()
+        facts = {"symbol": symbol, "c_name": f"{program.prefix}_{symbol}", "dtype": constant.dtype.value, "nbytes": len(data)}
+        found.append({**facts, "layers": sorted(users[symbol]), "sha256": digest(data), "crc32": zlib.crc32(data)})
+    return found
 
 
 def _peak(program: Program) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from midge.report.style import CSS
 INDEX, DATA = "index.html", "evidence.json"
 FORMAT = 1
 SHOWN_ROWS = 40  # of a table that is open at once
+LONG = 14  # letters of a name in a column that is given room
 CLASSES = {FAILED: "bad", NOT_RUN: "soft"}
 FOOT = "One page, nothing is fetched. A part whose tool was missing says that it was not run; it is never shown as passed."
 
@@ -57,8 +58,8 @@ def _status(status: str) -> str:
 
 
 def _summary(parts: Sequence[Part]) -> str:
-    rows = [(tag("a", {"href": f"#{part.key}"}, escape(part.title)), _status(part.status), escape(part.summary)) for part in parts]
-    return table((("part", "nowrap"), ("status", "nowrap"), ("in short", "")), rows)
+    rows = [(_status(part.status), tag("a", {"href": f"#{part.key}"}, escape(part.title)), escape(part.summary)) for part in parts]
+    return table((("status", "nowrap"), ("part", ""), ("in short", "")), rows, label="All parts")
 
 
 def _section(part: Part) -> str:
@@ -74,12 +75,19 @@ def _section(part: Part) -> str:
 
 def _table(item: Table) -> str:
     """A table, folded away if it is long."""
-    columns = [(name, "n" if all(isinstance(row[i], int) for row in item.rows) else "") for i, name in enumerate(item.columns)]
-    body = table(columns, [[_cell(cell) for cell in row] for row in item.rows])
+    columns = [(name, _kind([row[i] for row in item.rows])) for i, name in enumerate(item.columns)]
+    body = table(columns, [[_cell(cell) for cell in row] for row in item.rows], label=item.title)
     title = f"{item.title} ({len(item.rows)})"
     if len(item.rows) <= SHOWN_ROWS:
         return tag("h3", {}, escape(title)) + body
-    return tag("details", {}, tag("summary", {}, escape(title)) + body)
+    return tag("details", {"class": "long"}, tag("summary", {}, escape(title)) + body)
+
+
+def _kind(cells: Sequence[Cell]) -> str:
+    """The class of a column: numbers to the right, room for names that are not to break every few letters."""
+    if all(isinstance(cell, int) for cell in cells):
+        return "n"
+    return "wide" if any(len(str(cell)) > LONG for cell in cells) else ""
 
 
 def _cell(cell: Cell) -> str:

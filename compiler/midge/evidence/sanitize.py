@@ -26,7 +26,7 @@ def prove(subject: Subject) -> Part:
         found = verify(subject.directory, subject.samples, on="host", sanitize=True)
     except VerifyFailed as error:
         return Part(KEY, TITLE, FAILED, str(error).splitlines()[0], ABOUT, LIMITS, files={LOG: f"{head}{error}\n"})
-    said = f"{found.layers} layers, {found.bytes_compared:,} bytes compared, " + (str(found.difference) if found.difference else "all equal")
+    said = found.said + (f"; {found.wrong}" if found.wrong else "")
     log = f"{head}no finding of a sanitizer\n{said}\n"
     figures = {"samples": found.samples, "bytes_compared": found.bytes_compared, "findings": 0}
     return Part(KEY, TITLE, PASSED if found.exact else FAILED, f"no finding; {said}", ABOUT, LIMITS, files={LOG: log}, figures=figures)

@@ -1,60 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The arena over time as a picture: steps to the right, addresses upwards; what lies where and when, the peak step, and the lower bound.
 
-`svg` is for pages and files, `terminal` for a console. Both draw what midge.schedule.timeline says, nothing else.
+`svg` is for pages and files, `figure` adds a legend, `terminal` is for a console. They draw what midge.report.blocks says, nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from midge.program import Layer, Program
-from midge.report.markup import escape, number, shortened, tag
-from midge.schedule.rows import STATE_NBYTES
-from midge.schedule.timeline import Occupant, timeline, used
+from midge.report.blocks import Block, blocks, colours
+from midge.report.markup import escape, number, region, shortened, tag
+from midge.schedule.timeline import peak_step, used
 
-PALETTE = ("#56b4e9", "#e69f00", "#3dbd95", "#f0e442", "#cf8fb5", "#8fa9e0", "#f08a5d", "#a9c77e")
-"""Told apart by people with any kind of colour vision (after Okabe and Ito), and light enough for black text."""
-PORT_COLOUR = "#b8bcc2"
 WIDTH, HEIGHT, STRIP = 760, 380, 64
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 34, 40
+LEFT, RIGHT, TOP, BOTTOM = 62, 14, 36, 26
+SMALLEST = 8.0  # letters in a block
 SYMBOLS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-@dataclass(frozen=True)
-class Block:
-    """Rows of one buffer, or scratch, as one rectangle: bytes [offset, offset + nbytes) from step `first` to step `last`. `layer` is -1 for an input."""
-
-    name: str
-    layer: int
-    scratch: bool
-    offset: int
-    nbytes: int
-    first: int
-    last: int
-
-
-def blocks(program: Program) -> list[Block]:
-    """Occupants with neighbouring rows of equal lifetime joined, in the order in which they come to life, and the state that is kept between calls."""
-    found: list[Block] = []
-    order = sorted((each for each in timeline(program) if not each.memory), key=lambda each: (each.first, each.last, each.name, each.row < 0, each.offset))
-    for each in order:
-        last = found[-1] if found else None
-        if last and _joins(last, each):
-            found[-1] = Block(last.name, last.layer, last.scratch, last.offset, last.nbytes + each.nbytes, last.first, last.last)
-        elif each.nbytes:
-            found.append(Block(each.name, each.layer, each.row < 0, each.offset, each.nbytes, each.first, each.last))
-    if program.state_offset >= 0:
-        nbytes = min(STATE_NBYTES, program.arena_nbytes - program.state_offset)
-        found.append(Block("state kept between calls", -1, True, program.state_offset, nbytes, 0, len(program.steps) - 1))
-    return found
-
-
-def _joins(block: Block, each: Occupant) -> bool:
-    """Whether an occupant goes on where a block ends."""
-    same = (block.name, block.scratch, block.first, block.last) == (each.name, each.row < 0, each.first, each.last)
-    return same and block.offset + block.nbytes == each.offset
 
 
 @dataclass(frozen=True)
@@ -75,13 +38,12 @@ def svg(program: Program) -> str:
     """The picture as one SVG element that needs nothing else. Its text has the colour of the text around it."""
     found = blocks(program)
     highest = max((block.offset + block.nbytes for block in found), default=0)
-    scale = _Scale(len(program.steps), max(program.arena_nbytes, 1))
+    scale, fills = _Scale(len(program.steps), max(program.arena_nbytes, 1)), colours(found)
     groups: dict[tuple[str, bool], list[Block]] = {}
     for block in found:
         groups.setdefault((block.name, block.scratch), []).append(block)
     layers = {layer.index: layer for layer in program.layers}
-    drawn = [_group(scale, layers, group) for group in groups.values()]
-    title = f"Arena of {number(program.arena_nbytes)} bytes over {number(len(program.steps))} steps"
+    drawn = [_group(scale, layers, group, fills[group[0].layer]) for group in groups.values()]
     head = {
         "xmlns": "http://www.w3.org/2000/svg",
         "class": "arena",
@@ -91,10 +53,36 @@ def svg(program: Program) -> str:
         "font-size": "12",
         "data-arena-bytes": str(program.arena_nbytes),
         "data-highest": str(highest),
-        "data-peak-step": str(program.peak_step),
+        "data-peak-step": str(peak_step(program)),
     }
-    parts = [tag("title", {}, escape(title)), _hatch(), *_axes(scale), *drawn, *_labels(scale, found), *_marks(program, scale), *_in_use(program, scale)]
-    return tag("svg", head, "\n".join(parts)) + "\n"
+    parts = [*_about(program), _hatch(), *_axes(scale), *drawn, *_marks(program, scale), *_in_use(program, scale), *_peak(program, scale)]
+    return tag("svg", head, "\n".join([*parts, *_labels(scale, found, fills)])) + "\n"
+
+
+def figure(program: Program) -> str:
+    """The picture, a line for what is pointed at, and a legend of the colours that no number in a block explains."""
+    found = blocks(program)
+    scale, fills, layers = _Scale(len(program.steps), max(program.arena_nbytes, 1)), colours(found), {layer.index: layer for layer in program.layers}
+    explained = {(block.layer, block.scratch and block.layer < 0) for block in found if _label(scale, block)}
+    entries = []
+    for layer, is_state in sorted({(block.layer, block.scratch and block.layer < 0) for block in found} - explained):
+        here = [block for block in found if (block.layer, block.scratch and block.layer < 0) == (layer, is_state)]
+        text = f"{layer} {layers[layer].kind}" if layer in layers else "state kept between calls (hatched)" if is_state else "inputs"
+        text += f", steps {max(min(block.first for block in here), 0)} to {min(max(block.last for block in here), len(program.steps) - 1)}"
+        entries.append(tag("li", {}, tag("span", {"class": "swatch", "style": f"background:{fills[layer]}"}) + escape(text)))
+    legend = tag("ul", {"class": "legend"}, "".join(entries)) if entries else ""
+    about = "Numbers are layers, “in” is an input. Hatched: scratch of a layer" + (", and the state." if program.state_offset >= 0 else ".")
+    picture = region(svg(program), "Arena over time") + tag("p", {"class": "pointed soft", "id": "pointed"})
+    return tag("figure", {}, picture + tag("figcaption", {"class": "soft"}, about) + legend)
+
+
+def _about(program: Program) -> list[str]:
+    """Title and description, for those who cannot see it."""
+    title = f"Arena of {number(program.arena_nbytes)} bytes over {number(len(program.steps))} steps"
+    text = "Steps run to the right and addresses upwards; a block is memory that the rows of a layer's output, an input or scratch take from step to step."
+    if 0 <= peak_step(program) < len(program.steps):
+        text += f" Most bytes, {number(max(used(program)))}, are in use in step {number(peak_step(program))}: {_at_peak(program)}."
+    return [tag("title", {}, escape(title)), tag("desc", {}, escape(text))]
 
 
 def _hatch() -> str:
@@ -102,12 +90,7 @@ def _hatch() -> str:
     return tag("defs", {}, tag("pattern", {"id": "scratch-hatch", "width": "5", "height": "5", "patternUnits": "userSpaceOnUse"}, line))
 
 
-def colour(layer: int) -> str:
-    """Of what a layer writes."""
-    return PALETTE[layer % len(PALETTE)] if layer >= 0 else PORT_COLOUR
-
-
-def _group(scale: _Scale, layers: dict[int, Layer], group: Sequence[Block]) -> str:
+def _group(scale: _Scale, layers: dict[int, Layer], group: Sequence[Block], fill: str) -> str:
     """All rectangles of one buffer, or of the scratch of one layer, as one path."""
     path = []
     for block in group:
@@ -121,26 +104,45 @@ def _group(scale: _Scale, layers: dict[int, Layer], group: Sequence[Block]) -> s
     elif layer is None:
         what = f"'{first.name}'"
     else:
-        what = f"{'scratch' if first.scratch else 'output'} of layer {layer.index}, {layer.kind} '{shortened(layer.name, 60)}'"
+        what = f"{'scratch' if first.scratch else 'output'} of layer {layer.index} {layer.kind} '{shortened(layer.name, 60)}'"
     low, high = min(block.offset for block in group), max(block.offset + block.nbytes for block in group)
     steps = f"steps {min(block.first for block in group)} to {max(block.last for block in group)}"
     largest = f"up to {number(max(block.nbytes for block in group))} bytes in a piece"
     about = tag("title", {}, escape(f"{what}: bytes {number(low)} to {number(high)}, {steps}, {largest}"))
-    shape = {"d": "".join(path), "fill": colour(first.layer), "stroke": "#222", "stroke-width": "0.3"}
+    shape = {"d": "".join(path), "fill": fill, "stroke": "#222", "stroke-width": "0.3"}
     over = [tag("path", {"d": shape["d"], "fill": "url(#scratch-hatch)", "fill-opacity": "0.55"})] if first.scratch else []
     return tag("g", {"class": "block"}, "".join([about, tag("path", shape), *over]))
 
 
-def _labels(scale: _Scale, found: Iterable[Block]) -> list[str]:
-    """The number of the layer in every rectangle of outputs that has room for it."""
+def _label(scale: _Scale, block: Block) -> str:
+    """What is written into a block: the number of the layer whose output it is, if there is room."""
+    text = "state" if block.scratch else "in" if block.layer < 0 else str(block.layer)
+    size = _size(scale, block)
+    roomy = size >= SMALLEST and scale.x(block.last + 1) - scale.x(block.first) >= 4 + 0.7 * size * len(text)
+    return text if roomy and not (block.scratch and block.layer >= 0) else ""
+
+
+def _size(scale: _Scale, block: Block) -> float:
+    """Of the letters in a block."""
+    return min(11.0, scale.y(0) - scale.y(block.nbytes) - 0.5)
+
+
+def _labels(scale: _Scale, found: Sequence[Block], fills: Mapping[int, str]) -> list[str]:
+    """Above everything else, each with a rim that keeps lines away from it."""
     texts = []
     for block in found:
-        text = ("in" if block.layer < 0 else str(block.layer)) if not block.scratch else ""
-        width, height = scale.x(block.last + 1) - scale.x(block.first), scale.y(0) - scale.y(block.nbytes)
-        if text and width >= 8 + 7 * len(text) and height >= 11:
-            x, y = scale.x(block.first) + width / 2, scale.y(block.offset + block.nbytes / 2) + 4
-            place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": "middle", "fill": "#111", "font-size": "11", "pointer-events": "none"}
-            texts.append(tag("text", place, text))
+        if text := _label(scale, block):
+            x, y = (scale.x(block.first) + scale.x(block.last + 1)) / 2, scale.y(block.offset + block.nbytes / 2) + 0.36 * _size(scale, block)
+            rim = {"stroke": fills[block.layer], "stroke-width": "3", "paint-order": "stroke"}
+            place = {
+                "x": f"{x:.1f}",
+                "y": f"{y:.1f}",
+                "text-anchor": "middle",
+                "fill": "#111",
+                "font-size": f"{_size(scale, block):.1f}",
+                "pointer-events": "none",
+            }
+            texts.append(tag("text", place | rim, text))
     return texts
 
 
@@ -157,39 +159,52 @@ def _axes(scale: _Scale) -> list[str]:
     for address in ticks(scale.nbytes):
         y = f"{scale.y(address):.1f}"
         found.append(tag("path", {"d": f"M{LEFT} {y}H{WIDTH - RIGHT}", "stroke": "currentColor", "stroke-opacity": "0.15"}))
-        found.append(tag("text", {"x": str(LEFT - 6), "y": f"{scale.y(address) + 4:.1f}", "text-anchor": "end", "fill": "currentColor"}, number(address)))
+        found.append(_text(LEFT - 6, scale.y(address) + 4, number(address), "end"))
     for step in ticks(max(scale.steps - 1, 0)):
-        x = f"{(scale.x(step) + scale.x(step + 1)) / 2:.1f}"
-        found.append(tag("text", {"x": x, "y": str(HEIGHT - BOTTOM + 16), "text-anchor": "middle", "fill": "currentColor"}, number(step)))
-    found.append(tag("text", {"x": str(LEFT), "y": str(HEIGHT - BOTTOM + 33), "fill": "currentColor"}, "step"))
-    found.append(tag("text", {"x": "4", "y": "12", "fill": "currentColor"}, "address"))
-    return found
+        found.append(_text((scale.x(step) + scale.x(step + 1)) / 2, HEIGHT - BOTTOM + 16, number(step), "middle"))
+    return [*found, _text(LEFT - 6, HEIGHT - BOTTOM + 16, "step", "end"), _text(LEFT - 6, 28, "address", "end")]
+
+
+def _text(x: float, y: float, text: str, anchor: str = "start", weight: str = "400") -> str:
+    place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor, "font-weight": weight, "fill": "currentColor"}
+    return tag("text", place, escape(text))
+
+
+def _line(path: str, kind: str, dash: str = "none") -> list[str]:
+    """A black line with a white one under it: it stands out from every block, and from light and dark paper."""
+    under = tag("path", {"d": path, "fill": "none", "stroke": "#fff", "stroke-width": "4"})
+    return [under, tag("path", {"class": kind, "d": path, "fill": "none", "stroke": "#000", "stroke-width": "1.6", "stroke-dasharray": dash})]
 
 
 def _marks(program: Program, scale: _Scale) -> list[str]:
-    """The end of the arena, the lower bound, and the peak step."""
-    found = []
-    for nbytes, text, dash, above in ((program.arena_nbytes, "arena", "", True), (program.lower_bound, "lower bound", "6 4", False)):
+    """The end of the arena and the lower bound, named in a row above the plot, where no block lies."""
+    found, x = [], LEFT
+    for nbytes, text, dash in ((program.arena_nbytes, "arena", "none"), (_bound(program), "lower bound", "6 4")):
         if nbytes:
-            y = scale.y(nbytes)
-            line = {"d": f"M{LEFT} {y:.1f}H{WIDTH - RIGHT}", "stroke": "currentColor", "stroke-width": "1.5", "stroke-dasharray": dash or "none"}
-            place = {"x": str(LEFT + 4), "y": f"{y - 5 if above else y + 14:.1f}", **_OUTLINED}
-            found += [tag("path", {"class": text.replace(" ", "-"), **line}), tag("text", place, f"{text} {number(nbytes)}")]
-    if 0 <= program.peak_step < scale.steps:
-        left, right = scale.x(program.peak_step), scale.x(program.peak_step + 1)
-        x, bottom = (left + right) / 2, HEIGHT + STRIP - 18
-        found.append(tag("path", {"class": "peak", "d": f"M{x:.1f} {TOP - 6}V{bottom}", "stroke": "#c2185b", "stroke-width": "1.8"}))
-        anchor = "start" if x < WIDTH / 2 else "end"
-        place = {"x": f"{x + (5 if anchor == 'start' else -5):.1f}", "y": str(HEIGHT - BOTTOM + 33), "text-anchor": anchor, **_OUTLINED}
-        found.append(tag("text", place, escape(f"peak: step {number(program.peak_step)}, {_at_peak(program)}")))
+            y, kind = scale.y(nbytes), text.replace(" ", "-")
+            found += [*_line(f"M{LEFT} {y:.1f}H{WIDTH - RIGHT}", kind, dash), *_line(f"M{x} 8H{x + 26}", "key", dash)]
+            found.append(_text(x + 32, 12, f"{text} {number(nbytes)} bytes"))
+            x += 230
     return found
 
 
-_OUTLINED = {"fill": "currentColor", "class": "on-picture", "font-weight": "600"}
+def _peak(program: Program, scale: _Scale) -> list[str]:
+    """The peak step through blocks and bytes in use, but not through the numbers of the steps between them."""
+    if not 0 <= peak_step(program) < scale.steps:
+        return []
+    x = (scale.x(peak_step(program)) + scale.x(peak_step(program) + 1)) / 2
+    path = f"M{x:.1f} {TOP - 4}V{HEIGHT - BOTTOM + 3}M{x:.1f} {HEIGHT + 6}V{HEIGHT + STRIP - 18}"
+    text = f"peak: step {number(peak_step(program))}, {_at_peak(program)}"
+    return [*_line(path, "peak"), _text(x, 28, text, "start" if x < WIDTH / 2 else "end", "600")]
+
+
+def _bound(program: Program) -> int:
+    """The lower bound, 0 where it is of another arena: that of all bytes, of which some lie in other memories."""
+    return 0 if program.memories else program.lower_bound
 
 
 def _at_peak(program: Program) -> str:
-    step = program.steps[program.peak_step]
+    step = program.steps[peak_step(program)]
     if step.call < 0:
         return "rows of input arrive" if step.output < 0 else "rows of output leave"
     return f"layer {program.calls[step.call].layer}"
@@ -202,8 +217,7 @@ def _in_use(program: Program, scale: _Scale) -> list[str]:
         return []
     points = "".join(f"L{scale.x(step):.1f} {base - height * nbytes / max(totals):.1f}H{scale.x(step + 1):.1f}" for step, nbytes in enumerate(totals))
     shape = {"d": f"M{scale.x(0):.1f} {base}{points}V{base}z", "fill": "currentColor", "fill-opacity": "0.3"}
-    text = f"in use, at most {number(max(totals))} bytes"
-    return [tag("path", {"class": "in-use", **shape}), tag("text", {"x": str(LEFT), "y": str(base + 14), "fill": "currentColor"}, text)]
+    return [tag("path", {"class": "in-use", **shape}), _text(LEFT, base + 14, f"in use, at most {number(max(totals))} bytes")]
 
 
 def terminal(program: Program, width: int = 100, height: int = 20) -> str:
@@ -217,15 +231,16 @@ def terminal(program: Program, width: int = 100, height: int = 20) -> str:
         for row in _span(block.offset, block.offset + block.nbytes, nbytes, height):
             for column in _span(block.first + 1, block.last + 2, count + 2, columns):
                 grid[row][column] = symbol
-    bound = min(height - 1, program.lower_bound * height // nbytes - 1)
-    lines = [f"{'address':>{margin - 1}}  arena {number(program.arena_nbytes)} bytes, lower bound {number(program.lower_bound)} (_), {number(count)} steps"]
+    bound = min(height - 1, _bound(program) * height // nbytes - 1)
+    known = f", lower bound {number(program.lower_bound)} (_)" if _bound(program) else ""
+    lines = [f"{'address':>{margin - 1}}  arena {number(program.arena_nbytes)} bytes{known}, {number(count)} steps"]
     for row in range(height - 1, -1, -1):
         text = "".join(grid[row])
         lines.append(f"{number((row + 1) * nbytes // height):>{margin - 1}} {'_' if row == bound else ' '}{text}")
-    if 0 <= program.peak_step < count:
-        column = (program.peak_step + 1) * columns // (count + 2)
+    if 0 <= peak_step(program) < count:
+        column = (peak_step(program) + 1) * columns // (count + 2)
         lines.append(" " * (margin + 1 + column) + "^")
-        lines.append(f"^ peak: step {number(program.peak_step)}, {_at_peak(program)}; digits and letters: layers by number, # input, % scratch")
+        lines.append(f"^ peak: step {number(peak_step(program))}, {_at_peak(program)}; digits and letters: layers by number, # input, % scratch")
     return "\n".join(line[:width] for line in lines)
 
 

@@ -1,27 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network as a block diagram: one box for each node with the type of what it computes, layered by longest path, branches side by side.
+"""The network as a block diagram: one box for each node with the types of what it computes and of its constants, branches side by side.
 
 The drawing is cut into bands where the fewest edges cross, so that a page can set bands side by side, stack them on a phone, and break between them in
-print. Edges that cross a cut go to the edge of the band and on from the same place in the next.
+print. A band is as wide as its boxes. An edge that crosses a cut ends there and goes on in the next band, with the number of the layer it comes from.
 
 Source: Sugiyama, Tagawa, Toda, "Methods for Visual Understanding of Hierarchical System Structures" (1981): ranks, dummy points, barycentres.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-from midge.ir import Graph, TensorType
+from midge.ir import Graph
 from midge.lower import output_names
 from midge.program import Program
-from midge.report.arena_picture import colour
-from midge.report.facts import quant_of
-from midge.report.markup import escape, number, shortened, tag
+from midge.report.blocks import PORT_COLOUR, blocks, colours
+from midge.report.markup import breadth, escape, fitted_names, number, region, tag
+from midge.report.signals import constant_lines, type_lines
 
-BOX, LINE, PAD, GAP, DUMMY, BETWEEN = 236.0, 15.0, 8.0, 18.0, 10.0, 26.0
-LETTERS = 29
-SHORTEST, LONGEST = 6, 9
-"""How many ranks a band has."""
+BOX, LINE, PAD, GAP, LANE, BETWEEN = 214.0, 14.0, 6.0, 16.0, 14.0, 26.0
+FONT = 12
+ROOM = (BOX - 20) / FONT  # for a line of a box, in font sizes
+TALL = 500.0
+"""How high a band is at most: two fit on a page."""
 SWEEPS = 8
 SMALLEST = 0.66  # to which a screen may scale a band before it has to scroll
 
@@ -40,38 +43,48 @@ class Point:
 
     @property
     def width(self) -> float:
-        return BOX if self.lines else DUMMY
+        return BOX if self.lines else 0.0
 
-
-def type_lines(kind: TensorType) -> tuple[str, ...]:
-    """Element type and shape, then scale and zero_point."""
-    scale, zero_point = quant_of(kind)
-    shape = "×".join(map(str, kind.shape)) or "scalar"
-    quantized = f"scale {scale:.5g}, zero_point {zero_point}" if scale is not None else "not quantized" if kind.quant is None else "a scale per channel"
-    return f"{kind.dtype.value} {shape}", quantized
+    @property
+    def height(self) -> float:
+        return len(self.lines) * LINE + PAD if self.lines else 0.0
 
 
 def boxes(graph: Graph, program: Program) -> list[Point]:
     """Inputs, nodes and outputs with their connections; several outputs of a node stand in its one box."""
     layers = {layer.value: layer for layer in program.layers}
+    shown = fitted_names([*graph.inputs, *(node.name for node in graph.nodes), *output_names(graph)], ROOM)
     points: list[Point] = []
     makers: dict[str, int] = {}
     for name in graph.inputs:
         makers[name] = len(points)
-        points.append(Point(0, ("input", shortened(name, LETTERS), *type_lines(graph.type(name))), f"input '{name}'", -1))
+        points.append(Point(0, ("input", shown[name], *type_lines(graph.type(name))), f"input '{name}'", -1))
     for node in graph.nodes:
         above = list(dict.fromkeys(makers[name] for name in graph.activations(node) if name in makers))
         layer = next((layers[name] for name in node.outputs if name in layers), None)
         head = f"{layer.index}  {node.op.kind}" if layer else f"{node.op.kind} (no code: a view)"
-        types = [line for name in node.outputs for line in type_lines(graph.type(name))]
+        types = [line for name in node.outputs for line in type_lines(graph.type(name))] + constant_lines(graph, node)
         about = f"{node.op.kind} '{node.name}', from {', '.join(node.origin) or 'midge'}" + (f", {number(layer.macs)} MACs" if layer else "")
         rank = 1 + max((points[i].rank for i in above), default=-1)
         makers |= {name: len(points) for name in node.outputs}
-        points.append(Point(rank, (head, shortened(node.name, LETTERS), *types), about, layer.index if layer else None, layer is None, above))
+        points.append(Point(rank, (head, shown[node.name], *types), about, layer.index if layer else None, layer is None, above))
     for name, public in zip(graph.outputs, output_names(graph), strict=True):
         above = [makers[name]] if name in makers else []
         rank = 1 + max((points[i].rank for i in above), default=-1)
-        points.append(Point(rank, ("output", shortened(public, LETTERS), *type_lines(graph.type(name))), f"output '{public}'", -1, False, above))
+        points.append(Point(rank, ("output", shown[public], *type_lines(graph.type(name))), f"output '{public}'", -1, False, above))
+    return sunk(points)
+
+
+def sunk(points: list[Point]) -> list[Point]:
+    """Points that read no more than is read of them go down to just above their first reader: inputs of late layers would pass every layer before."""
+    readers: dict[int, list[int]] = {}
+    for index, point in enumerate(points):
+        for source in point.above:
+            readers.setdefault(source, []).append(index)
+    for index in reversed(range(len(points))):
+        below = readers.get(index, [])
+        if below and len(points[index].above) <= len(below):
+            points[index].rank = min(points[i].rank for i in below) - 1
     return points
 
 
@@ -111,7 +124,7 @@ def arrange(points: list[Point]) -> list[list[int]]:
             _spread(points, rank, [wanted[i] for i in rank])
     left = min((point.x - point.width / 2 for point in points), default=0.0)
     for point in points:
-        point.x += PAD - left
+        point.x -= left
     return ranks
 
 
@@ -122,64 +135,80 @@ def _mean(values: list[float], default: float) -> float:
 def _spread(points: list[Point], rank: list[int], wanted: list[float]) -> None:
     """Put the points of a rank as near as may be to where they want to be, in order and without touching: the mean of pushing right and pushing left."""
     right, left = list(wanted), list(wanted)
+    apart = [(points[a].width + points[b].width) / 2 + (GAP if points[a].lines and points[b].lines else LANE) for a, b in pairwise(rank)]
     for i in range(1, len(rank)):
-        apart = (points[rank[i - 1]].width + points[rank[i]].width) / 2 + GAP
-        right[i] = max(right[i], right[i - 1] + apart)
+        right[i] = max(right[i], right[i - 1] + apart[i - 1])
     for i in range(len(rank) - 2, -1, -1):
-        apart = (points[rank[i]].width + points[rank[i + 1]].width) / 2 + GAP
-        left[i] = min(left[i], left[i + 1] - apart)
+        left[i] = min(left[i], left[i + 1] - apart[i])
     for i, index in enumerate(rank):
         points[index].x = (right[i] + left[i]) / 2
 
 
 def bands(points: list[Point], ranks: list[list[int]]) -> list[tuple[int, int]]:
-    """(first rank, rank after the last) of each band, cut where few edges cross."""
-    found, first = [], 0
-    while len(ranks) - first > LONGEST + SHORTEST // 2:
-        cut = min(range(first + SHORTEST, first + LONGEST + 1), key=lambda r: (sum(len(points[i].above) for i in ranks[r]), -r))
+    """(first rank, rank after the last) of each band: of like height, cut where few edges cross."""
+    ends, y = [], 0.0
+    for rank in ranks:
+        y += BETWEEN + max((points[i].height for i in rank), default=0.0)
+        ends.append(y)
+    found, first, done = [], 0, 0.0
+    while ends and (left := ends[-1] - done) > TALL:
+        wanted = left / -(-left // TALL)
+        fits = [r for r in range(first + 1, len(ranks)) if ends[r - 1] - done <= TALL] or [first + 1]
+        tall = [r for r in fits if ends[r - 1] - done >= 0.7 * wanted] or fits[-1:]
+        cut = min(tall, key=lambda r: (len({i for below in ranks[r] for i in points[below].above}), abs(ends[r - 1] - done - wanted)))
         found.append((first, cut))
-        first = cut
+        first, done = cut, ends[cut - 1]
     return [*found, (first, len(ranks))]
 
 
 def draw(graph: Graph, program: Program) -> str:
-    """The diagram as SVG elements, one for each band."""
+    """The diagram as markup: SVG elements, one for each band, in a region that scrolls."""
     points = with_dummies(boxes(graph, program))
     ranks = arrange(points)
-    width = max((point.x + point.width / 2 for point in points), default=BOX) + PAD
-    cuts = bands(points, ranks)
-    drawn = [_band(points, ranks, band, width, number_of, len(cuts)) for number_of, band in enumerate(cuts, 1)]
-    return "\n".join(drawn)
+    fills, cuts = colours(blocks(program)), bands(points, ranks)
+    drawn = [_band(points, ranks, band, fills, f"Block diagram, part {which} of {len(cuts)}") for which, band in enumerate(cuts, 1)]
+    return region("\n".join(drawn), "Block diagram", "bands")
 
 
-def _height(point: Point) -> float:
-    return len(point.lines) * LINE + PAD if point.lines else 0.0
-
-
-def _band(points: list[Point], ranks: list[list[int]], band: tuple[int, int], width: float, which: int, count: int) -> str:
+def _band(points: list[Point], ranks: list[list[int]], band: tuple[int, int], fills: Mapping[int, str], title: str) -> str:
     first, end = band
     tops, heights, y = {}, {}, BETWEEN if first else 4.0
     for rank in range(first, end):
-        tops[rank], heights[rank] = y, max(_height(points[i]) for i in ranks[rank])
+        tops[rank], heights[rank] = y, max((points[i].height for i in ranks[rank]), default=0.0)
         y += heights[rank] + BETWEEN
     bottom = y if end < len(ranks) else y - BETWEEN + 4.0
-    edges, shapes = [], []
+    edges, shapes, shown = [], [], [points[i] for rank in range(first, end) for i in ranks[rank]]
     for rank in range(first, end):
         for i in ranks[rank]:
             point = points[i]
-            for source in point.above:
-                above = points[source]
-                start = 0.0 if rank == first else tops[rank - 1] + (_height(above) if above.lines else heights[rank - 1])
-                edges.append(_edge(above.x, start, point.x, tops[rank], bool(point.lines)))
-            if point.lines:
-                shapes.append(_box(point, tops[rank]))
+            if rank == first:
+                edges += _arrivals(points, point, tops[rank])
             else:
+                edges += [_edge(points[j].x, tops[rank - 1] + points[j].height, point.x, tops[rank], bool(point.lines)) for j in point.above]
+            if point.lines:
+                shapes.append(_box(point, tops[rank], fills.get(-1 if point.layer is None else point.layer, PORT_COLOUR)))
+            elif heights[rank]:
                 edges.append(_edge(point.x, tops[rank], point.x, tops[rank] + heights[rank], False))
     for i in sorted({source for index in (ranks[end] if end < len(ranks) else []) for source in points[index].above}):
-        edges.append(_edge(points[i].x, tops[end - 1] + (_height(points[i]) or heights[end - 1]), points[i].x, bottom, False))
-    title = tag("title", {}, f"Block diagram, part {which} of {count}")
-    head = {"class": "band", "viewBox": f"0 0 {width:.0f} {bottom:.0f}", "width": f"{width:.0f}", "style": f"min-width:{SMALLEST * width:.0f}px", "role": "img"}
-    return tag("svg", head, "\n".join([title, *edges, *shapes]))
+        edges.append(_edge(points[i].x, tops[end - 1] + points[i].height, points[i].x, bottom, False))
+    left, right = (side(p.x + sign * p.width / 2 for p in shown) + sign * PAD for side, sign in ((min, -1), (max, 1)))
+    size = {"viewBox": f"{left:.0f} 0 {right - left:.0f} {bottom:.0f}", "width": f"{right - left:.0f}"}
+    head = {"class": "band", **size, "style": f"min-width:{SMALLEST * (right - left):.0f}px", "role": "img"}
+    about = "From top to bottom: " + ", ".join(" ".join(point.lines[0].split()) for point in shown if point.lines) + "."
+    return tag("svg", head, "\n".join([tag("title", {}, title), tag("desc", {}, escape(about)), *edges, *shapes]))
+
+
+def _arrivals(points: list[Point], point: Point, top: float) -> list[str]:
+    """What comes from the band before: an edge for each source, beside each other, with the number of the layer."""
+    found = []
+    for place, source in enumerate(point.above):
+        x = point.x + (place - (len(point.above) - 1) / 2) * 40
+        while points[source].layer is None and points[source].above:  # views have no number, and points of an edge have none
+            source = points[source].above[0]
+        layer = points[source].layer
+        label = str(layer) if layer is not None and layer >= 0 else "in"
+        found += [_edge(x, 0.0, x, top, bool(point.lines)), tag("text", {"x": f"{x + 4:.1f}", "y": "11", "class": "from"}, escape(label))]
+    return found
 
 
 def _edge(x: float, y: float, to_x: float, to_y: float, arrow: bool) -> str:
@@ -189,15 +218,16 @@ def _edge(x: float, y: float, to_x: float, to_y: float, arrow: bool) -> str:
     return tag("path", {"d": path + head, "fill": "none", "stroke": "currentColor", "stroke-opacity": "0.65"})
 
 
-def _box(point: Point, top: float) -> str:
+def _box(point: Point, top: float, fill: str) -> str:
     left = point.x - BOX / 2
-    frame = {"x": f"{left:.1f}", "y": f"{top:.1f}", "width": f"{BOX:.0f}", "height": f"{_height(point):.0f}", "rx": "5", "class": "box"}
+    frame = {"x": f"{left:.1f}", "y": f"{top:.1f}", "width": f"{BOX:.0f}", "height": f"{point.height:.0f}", "rx": "5", "class": "box"}
     frame |= {"stroke": "currentColor", "stroke-dasharray": "4 3" if point.dashed else "none"}
     parts = [tag("title", {}, escape(point.about)), tag("rect", frame)]
     if point.layer is not None:
-        edge = {"x": f"{left:.1f}", "y": f"{top:.1f}", "width": "6", "height": f"{_height(point):.0f}", "rx": "3", "fill": colour(point.layer)}
-        parts.append(tag("rect", edge))
+        parts.append(tag("rect", {"x": f"{left:.1f}", "y": f"{top:.1f}", "width": "6", "height": f"{point.height:.0f}", "rx": "3", "fill": fill}))
     for row, line in enumerate(point.lines):
-        place = {"x": f"{left + 13:.1f}", "y": f"{top + (row + 1) * LINE:.1f}", "font-weight": "600" if row == 0 else "400", "fill": "currentColor"}
+        place = {"x": f"{left + 12:.1f}", "y": f"{top + (row + 1) * LINE:.1f}", "font-weight": "600" if row == 0 else "400", "fill": "currentColor"}
+        if breadth(line) > 1.12 * ROOM:  # the estimate is on the wide side
+            place |= {"textLength": f"{ROOM * FONT:.0f}", "lengthAdjust": "spacingAndGlyphs"}
         parts.append(tag("text", place, escape(line)))
     return tag("g", {}, "".join(parts))

@@ -3,46 +3,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from midge.codegen.kernels import rename
-from midge.codegen.layers import function_name
 from midge.codegen.manifest import midge_version
-from midge.ir import Graph, TensorType
-from midge.program import Call, Layer, Program
+from midge.ir import Graph
+from midge.program import Layer, Program
 from midge.report.accuracy import Accuracy
-from midge.report.arena_picture import Block, blocks
+from midge.report.blocks import Block, blocks
 from midge.report.measure import Measured, build_flags
-from midge.report.verification import estimate_dict
-from midge.schedule.timeline import used
+from midge.report.signals import Signal, constants, signals
+from midge.report.summary import memory_bytes
+from midge.report.trace import KERNEL, LAYER, ROUTINE, TWIN, Function, Share, elsewhere, flash_by_layer, functions_of, of_layer
+from midge.report.verification import between_layers, estimate_dict
+from midge.run.verify import Verification
+from midge.schedule.timeline import peak_step, used
 from midge.targets import get_target
 
-FORMAT = 1
+FORMAT = 2
 MEASURED = "instructions under QEMU, not cycles"
-
-
-@dataclass(frozen=True)
-class Signal:
-    """A value: element type, shape, scale and zero_point (None where it has none), and what makes it: a node of the network, or 'input'."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    scale: float | None
-    zero_point: int | None
-    nbytes: int
-    producer: str
-    readers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class LayerFacts:
     """One layer, from the ONNX nodes it came from to the C functions that compute it and what was compared.
 
-    flash_nbytes: its constants, each counted at the first layer that uses it. ram_nbytes: the most bytes of the arena in use while it runs.
-    state: "exact", "differs", "not compared" (behind a difference), or None if nothing was run.
+    functions, kernels, routines: names in the emitted C, which Facts.code has with source and bytes; routines are generated assembly, or their portable
+    twins where that is not compiled in. code_nbytes: of the functions that only this layer uses; shared_nbytes: of those that others use, too.
+    flash_nbytes: its constants, each counted at the first layer that uses it. ram_nbytes: the most bytes in use while it runs, of all memories.
+    state: "exact", "differs", "not compared" (behind a difference), or None if nothing was run. test: what was compared with what, and where.
     """
 
     index: int
@@ -53,7 +43,9 @@ class LayerFacts:
     origin: tuple[str, ...]
     functions: tuple[str, ...]
     kernels: tuple[str, ...]
-    kernel_nbytes: int | None
+    routines: tuple[str, ...]
+    code_nbytes: int | None
+    shared_nbytes: int | None
     refused: tuple[str, ...]
     macs: int
     flash_nbytes: int
@@ -67,28 +59,42 @@ class LayerFacts:
     largest_error_steps: float | None
     not_compared: str | None
     state: str | None
+    test: str | None
+
+
+@dataclass(frozen=True)
+class MemoryFacts:
+    """A memory beside the arena: bytes taken by tensors and scratch, by constants, and those in use at each step."""
+
+    nbytes: int
+    constants_nbytes: int
+    capacity: int
+    used: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class ArenaFacts:
-    """The plan of the arena; `used` is bytes in use at each step, `memories` bytes taken of memories beside the arena."""
+    """The plan of the arena; `used` is bytes in use at each step, counted from 0. `memories`: those beside the arena by name; with any, no lower bound is known
+    of what remains. ram_nbytes: the arena and all that is taken of these."""
 
     nbytes: int
     align: int
-    lower_bound: int
-    gap: float
+    lower_bound: int | None
+    gap: float | None
     steps: int
     peak_step: int
     peak_layer: int | None
     used: tuple[int, ...]
     blocks: tuple[Block, ...]
-    memories: dict[str, int]
+    memories: dict[str, MemoryFacts]
+    ram_nbytes: int
 
 
 @dataclass(frozen=True)
 class Facts:
-    """A report. estimate: of the cycles of one run, what it assumes and its error (see midge.costs.cores). `missing` says why a figure that should be here
-    is not."""
+    """A report. code: every C function, elsewhere: bytes that are no single layer's; with code_nbytes and flash_nbytes of the layers these sum to code,
+    constants and initialised data of the objects. estimate: of the cycles of one run, what it assumes and its error (see midge.costs.cores). `missing` says
+    why a figure that should be here is not."""
 
     format: int
     midge: str
@@ -100,7 +106,10 @@ class Facts:
     macs: int
     weight_nbytes: int
     signals: tuple[Signal, ...]
+    constants: tuple[Signal, ...]
     layers: tuple[LayerFacts, ...]
+    code: tuple[Function, ...]
+    elsewhere: tuple[Share, ...]
     arena: ArenaFacts
     comparison: dict[str, Any]
     verification: dict[str, Any] | None
@@ -118,6 +127,8 @@ class Facts:
 def gather(graph: Graph, program: Program, accuracy: Accuracy, measured: Measured) -> Facts:
     """The Facts of a placed Program and the Graph it came from."""
     flash, ram = flash_by_layer(program), ram_by_layer(program)
+    built, verified = measured.built, measured.verification
+    code = functions_of(program, built.symbols if built else ())
     return Facts(
         FORMAT,
         midge_version(),
@@ -129,11 +140,14 @@ def gather(graph: Graph, program: Program, accuracy: Accuracy, measured: Measure
         program.macs,
         program.weight_nbytes,
         tuple(signals(graph)),
-        tuple(_layer(program, layer, flash, ram, accuracy, measured) for layer in program.layers),
+        tuple(constants(graph)),
+        tuple(_layer(program, layer, flash, ram, code, accuracy, measured) for layer in program.layers),
+        code,
+        elsewhere(program, code, built.symbols, built.sizes) if built else (),
         _arena(program),
         {"reference": accuracy.reference, "data": accuracy.data, "samples": accuracy.samples},
         _verification(measured),
-        estimate_dict(measured.verification) if measured.verification and measured.verification.estimated else None,
+        estimate_dict(verified) if verified and verified.estimated else None,
         _stack(measured),
         _build(program, measured),
         tuple(program.warnings),
@@ -141,56 +155,23 @@ def gather(graph: Graph, program: Program, accuracy: Accuracy, measured: Measure
     )
 
 
-def signals(graph: Graph) -> list[Signal]:
-    """Inputs and everything that nodes compute, in execution order."""
-    consumers, producers = graph.consumers(), graph.producers()
-    found = []
-    for name in dict.fromkeys([*graph.inputs, *(name for node in graph.nodes for name in node.outputs)]):
-        kind = graph.type(name)
-        scale, zero_point = quant_of(kind)
-        producer = producers[name].name if name in producers else "input"
-        readers = tuple(dict.fromkeys(node.name for node in consumers.get(name, [])))
-        found.append(Signal(name, kind.dtype.value, kind.shape, scale, zero_point, kind.nbytes, producer, readers))
-    return found
-
-
-def quant_of(kind: TensorType) -> tuple[float, int] | tuple[None, None]:
-    """(scale, zero_point) of a value quantized per tensor."""
-    if kind.quant is None or kind.quant.axis is not None:
-        return None, None
-    return kind.quant.s, kind.quant.z
-
-
-def calls_of(program: Program, layer: Layer) -> dict[int, Call]:
-    """The calls of a layer by their index."""
-    return {index: call for index, call in enumerate(program.calls) if call.layer == layer.index}
-
-
-def flash_by_layer(program: Program) -> dict[int, int]:
-    """Bytes of constants by layer, rows of padding included; each constant once, at the first layer that uses it."""
-    seen: set[str] = set()
-    found: dict[int, int] = {}
-    for call in program.calls:
-        operands = [name for operand in call.inputs for name in (operand.pad_row, operand.constant) if name]
-        fresh = {name for name in [*call.constants.values(), *operands] if name in program.constants} - seen
-        found[call.layer] = found.get(call.layer, 0) + sum(program.constants[name].data.nbytes for name in fresh)
-        seen |= fresh
-    return found
-
-
 def ram_by_layer(program: Program) -> dict[int, int]:
-    """The most bytes in use at any step of a layer."""
+    """The most bytes in use at any step of a layer, of all memories together."""
     found: dict[int, int] = {}
-    for step, nbytes in zip(program.steps, used(program), strict=True):
+    memories = [used(program, memory=name) for name in ("", *(memory.name for memory in program.memories))]
+    for step, *parts in zip(program.steps, *memories, strict=True):
         if step.call >= 0:
             layer = program.calls[step.call].layer
-            found[layer] = max(found.get(layer, 0), nbytes)
+            found[layer] = max(found.get(layer, 0), sum(parts))
     return found
 
 
-def _layer(program: Program, layer: Layer, flash: Mapping[int, int], ram: Mapping[int, int], accuracy: Accuracy, measured: Measured) -> LayerFacts:
-    calls, verified = calls_of(program, layer), measured.verification
-    kernels = tuple(dict.fromkeys(symbol for call in calls.values() for symbol in call.kernel.symbols(program.numerics)))
+def _layer(
+    program: Program, layer: Layer, flash: Mapping[int, int], ram: Mapping[int, int], code: Sequence[Function], accuracy: Accuracy, measured: Measured
+) -> LayerFacts:
+    calls, verified = [call for call in program.calls if call.layer == layer.index], measured.verification
+    mine = [each for each in code if layer.index in each.layers]
+    own, shared = of_layer(code, layer.index) if measured.built else (None, None)
     distance = accuracy.distances.get(layer.value)
     counts = (verified.layer_instructions or {}) if verified else {}
     cost = verified.estimated.layers.get(layer.index) if verified and verified.estimated else None
@@ -201,10 +182,12 @@ def _layer(program: Program, layer: Layer, flash: Mapping[int, int], ram: Mappin
         text=layer.text,
         value=layer.value,
         origin=layer.origin,
-        functions=tuple(function_name(program, index) for index in calls),
-        kernels=kernels,
-        kernel_nbytes=_kernel_nbytes(program, calls, kernels, measured),
-        refused=tuple(dict.fromkeys(reason for call in calls.values() for reason in call.refused)),
+        functions=tuple(each.name for each in mine if each.kind == LAYER),
+        kernels=tuple(each.name for each in mine if each.kind == KERNEL),
+        routines=tuple(each.name for each in mine if each.kind in (ROUTINE, TWIN)),
+        code_nbytes=own,
+        shared_nbytes=shared,
+        refused=tuple(dict.fromkeys(reason for call in calls for reason in call.refused)),
         macs=layer.macs,
         flash_nbytes=flash.get(layer.index, 0),
         ram_nbytes=ram.get(layer.index, 0),
@@ -217,52 +200,74 @@ def _layer(program: Program, layer: Layer, flash: Mapping[int, int], ram: Mappin
         largest_error_steps=distance.largest_steps if distance else None,
         not_compared=None if distance else accuracy.left_out.get(layer.value, "its output is not quantized per tensor"),
         state=_state(layer.index, measured),
+        test=_test(program.buffer(layer.buffer).nbytes, measured),
     )
-
-
-def _kernel_nbytes(program: Program, calls: Mapping[int, Call], kernels: tuple[str, ...], measured: Measured) -> int | None:
-    """Bytes of code of the kernels and routines a layer uses, which other layers may use too."""
-    if measured.built is None:
-        return None
-    sizes = measured.built.functions
-    routines = [program.routines[name].symbol for call in calls.values() for name in call.constants.values() if name in program.routines]
-    return sum(sizes.get(rename(symbol, program.name), 0) for symbol in dict.fromkeys([*kernels, *routines]))
 
 
 def _state(index: int, measured: Measured) -> str | None:
     if measured.verification is None:
         return None
     difference = measured.verification.difference
+    if any(index in constant.layers for constant in measured.verification.wrong_constants):
+        return "differs"
     if difference is None or index < difference.layer:
         return "exact"
     return "differs" if index == difference.layer else "not compared"
 
 
+def _test(nbytes: int, measured: Measured) -> str | None:
+    """What a layer's output was held against."""
+    found = measured.verification
+    return None if found is None else f"integer reference, {found.samples} samples of {nbytes:,} bytes, {place_of(found)}"
+
+
+def place_of(found: Verification) -> str:
+    """Where a library was run."""
+    return "on the host" if found.on == "host" else f"on {get_target(found.target).board or found.target} under QEMU"
+
+
 def _arena(program: Program) -> ArenaFacts:
-    step = program.steps[program.peak_step] if 0 <= program.peak_step < len(program.steps) else None
-    layer = program.calls[step.call].layer if step is not None and step.call >= 0 else None
-    gap = round(program.arena_nbytes / program.lower_bound - 1.0, 6) if program.lower_bound else 0.0
-    totals, beside = tuple(used(program)), {memory.name: memory.nbytes for memory in program.memories}
+    peak, beside = peak_step(program), _memories(program)
+    step = program.steps[peak] if 0 <= peak < len(program.steps) else None
+    bound = None if beside else program.lower_bound
     return ArenaFacts(
         program.arena_nbytes,
         program.arena_align,
-        program.lower_bound,
-        gap,
+        bound,
+        round(program.arena_nbytes / bound - 1.0, 6) if bound else None if beside else 0.0,
         len(program.steps),
-        program.peak_step,
-        layer,
-        totals,
+        peak,
+        program.calls[step.call].layer if step is not None and step.call >= 0 else None,
+        tuple(used(program)),
         tuple(blocks(program)),
         beside,
+        program.arena_nbytes + sum(memory.nbytes + memory.constants_nbytes for memory in beside.values()),
     )
 
 
+def _memories(program: Program) -> dict[str, MemoryFacts]:
+    taken = memory_bytes(program)
+    return {m.name: MemoryFacts(m.nbytes, taken[m.name] - m.nbytes, m.capacity, tuple(used(program, memory=m.name))) for m in program.memories}
+
+
 def _verification(measured: Measured) -> dict[str, Any] | None:
+    """What was compared and counted. Where layers were counted, `instructions` is their sum and what lies between them; a build without labels between the
+    layers executes `instructions_unmarked`."""
     found = measured.verification
     if found is None:
         return None
-    facts = {key: getattr(found, key) for key in ("on", "target", "samples", "bytes_compared", "exact", "changed", "instructions")}
-    return {**facts, "difference": None if found.difference is None else str(found.difference), "unit": MEASURED if found.on == "qemu" else None}
+    between, marked = between_layers(found), found.estimated is not None
+    return {
+        **{key: getattr(found, key) for key in ("on", "target")},
+        "place": place_of(found),
+        **{key: getattr(found, key) for key in ("samples", "bytes_compared", "constant_bytes", "exact", "changed")},
+        "instructions": found.estimated.total.instructions if found.estimated else found.instructions,
+        "instructions_between_layers": between.instructions if between else None,
+        "instructions_unmarked": found.instructions,
+        "marked": marked,
+        "difference": found.wrong or None,
+        "unit": MEASURED if found.on == "qemu" else None,
+    }
 
 
 def _stack(measured: Measured) -> dict[str, Any]:

@@ -24,7 +24,9 @@ def svg(points: Sequence[Point], counted: bool) -> str:
     def y(value: float) -> float:
         return TOP + (1 - value / most) * (HEIGHT - TOP - BOTTOM)
 
-    parts = [tag("title", {}, "RAM against time"), tag("text", {"x": "4", "y": "16", "fill": "currentColor"}, _axis(counted))]
+    most_text = f"{number(most_ram)} bytes and {number(most)} {'instructions' if counted else 'steps'}"
+    about = f"{len(points)} schedules as dots: RAM to the right, {_axis(counted)} upwards, both from 0. The most are {most_text}."
+    parts = [tag("title", {}, "RAM against time"), tag("desc", {}, about), tag("text", {"x": "4", "y": "16", "fill": "currentColor"}, _axis(counted))]
     for value in ticks(most):
         parts.append(tag("path", {"d": f"M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}", "stroke": "currentColor", "stroke-opacity": "0.15"}))
         parts.append(tag("text", {"x": str(LEFT - 6), "y": f"{y(value) + 4:.1f}", "text-anchor": "end", "fill": "currentColor"}, number(value)))

@@ -36,7 +36,7 @@ def page(facts: Facts, graph: Graph, program: Program) -> str:
     """report.html as text."""
     content = {
         "model": sections.model(facts, diagram.draw(graph, program)),
-        "arena": sections.arena(facts, arena_picture.svg(program)),
+        "arena": sections.arena(facts, arena_picture.figure(program)),
         "layers": sections.layers(facts),
         "accuracy": sections.accuracy(facts),
         "traceability": sections.traceability(facts),

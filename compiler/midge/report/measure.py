@@ -14,21 +14,22 @@ from midge.errors import ToolMissing, Unsupported, UsageError
 from midge.ir import Array
 from midge.program import Program
 from midge.report.stack import FLAG, StackBound, bound, call_graph, entries, firmware_frame
+from midge.report.trace import Symbol, symbols_of
 from midge.run.firmware import library_sources
 from midge.run.verify import Verification, verify
 from midge.targets import Target, get_target
-from midge.toolchain import LIBRARY_FLAGS, Sizes, compile_objects, compiler_of, function_sizes, section_sizes
+from midge.toolchain import LIBRARY_FLAGS, Sizes, compile_objects, compiler_of, section_sizes
 
 OPT = "-O2"
 
 
 @dataclass(frozen=True)
 class Built:
-    """A library as the target's compiler built it: sizes of all objects and of the global functions, the bound of its stack."""
+    """A library as the target's compiler built it: sizes of all objects and of the functions and tables in them, the bound of its stack."""
 
     compiler: str
     sizes: Sizes
-    functions: dict[str, int]
+    symbols: tuple[Symbol, ...]
     stack: StackBound | None
     firmware_frame: int = 0  # bytes of painted stack that are the test firmware's
 
@@ -84,13 +85,14 @@ def build(directory: Path, program: Program, target: Target) -> Built:
     compiler, arm = compiler_of(target), target.prefix.startswith("arm")
     with tempfile.TemporaryDirectory(prefix="midge-report-") as name:
         work = Path(name)
-        objects = compile_objects(library_sources(directory), work, target, opt=OPT, includes=(directory / "src",), extra=(FLAG,) if arm else ())
+        sources = library_sources(directory)
+        objects = compile_objects(sources, work, target, opt=OPT, includes=(directory / "src",), extra=(FLAG,) if arm else ())
         each = [section_sizes(path) for path in objects]
         sizes = Sizes(sum(s.text for s in each), sum(s.rodata for s in each), sum(s.data for s in each), sum(s.bss for s in each))
-        functions = {symbol: nbytes for path in objects for symbol, nbytes in function_sizes(path).items()}
+        symbols = symbols_of(objects, sources)
         stack = bound(call_graph(program, work), entries(program)) if arm else None
         own = firmware_frame(load_manifest(directory), target, directory / "src", work) if arm else 0
-    return Built(_version(compiler), sizes, functions, stack, own)
+    return Built(_version(compiler), sizes, symbols, stack, own)
 
 
 def _version(compiler: str) -> str:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from midge.program import Program
-from midge.schedule.timeline import timeline
+from midge.schedule.timeline import peak_step, timeline
 
 LONGEST = 40  # characters of a name
 SHOWN = 3  # tensors or layers that are named, largest first
@@ -26,13 +26,13 @@ def _alive(program: Program, step: int) -> dict[tuple[str, bool], int]:
 
 def peak(program: Program) -> str:
     """The step at which the most bytes are alive, and the tensors they belong to."""
-    number = max(program.peak_step, 0)
+    number = max(peak_step(program), 0)
     step = program.steps[number]
     call = program.calls[step.call] if step.call >= 0 else None
     where = f"row {step.first} of layer {call.layer} '{short(call.name)}'" if call else f"the arrival of row {step.first} of the input"
     alive = sorted(_alive(program, number).items(), key=lambda item: -item[1])[:SHOWN]
     parts = [f"tensor '{short(name)}' {nbytes:,}" if tensor else f"scratch of '{short(name)}' {nbytes:,}" for (name, tensor), nbytes in alive]
-    return f"the peak is at step {number} of {len(program.steps)}, {where}; most bytes there: {', '.join(parts)}"
+    return f"the peak is at step {number} (of steps 0 to {len(program.steps) - 1}), {where}; most bytes there: {', '.join(parts)}"
 
 
 def heaviest(program: Program) -> str:

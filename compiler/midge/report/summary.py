@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from midge.program import Layer, Program
+from midge.schedule.timeline import peak_step
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class LayerLine:
 
 @dataclass(frozen=True)
 class Report:
-    """Bytes and MACs of a Program. `gap` is arena / lower_bound - 1 for the order of calls as it stands."""
+    """Bytes and MACs of a Program. `gap` is arena / lower_bound - 1; no order of the steps needs less than the bound. `memories`: bytes taken of those beside
+    the arena; with any, neither bound nor gap says something of what remains, and both are None in as_dict."""
 
     name: str
     target: str
@@ -39,19 +41,27 @@ class Report:
     peak_layer: str
     layers: tuple[LayerLine, ...]
     warnings: tuple[str, ...]
+    memories: dict[str, int]
 
     @property
     def gap(self) -> float:
         return self.arena_nbytes / self.lower_bound - 1.0 if self.lower_bound else 0.0
 
+    @property
+    def around(self) -> str:
+        """The bound of the arena, or what lies beside it."""
+        if self.memories:
+            return "beside it " + ", ".join(f"{name} {nbytes:,}" for name, nbytes in self.memories.items())
+        return f"lower bound {self.lower_bound:,}, gap {self.gap:.1%}"
+
     def as_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
-        return {**asdict(self), "gap": round(self.gap, 6)}
+        return {**asdict(self), "gap": round(self.gap, 6)} | ({"lower_bound": None, "gap": None} if self.memories else {})
 
     def __str__(self) -> str:
         return (
             f"{self.name} for {self.target} ({self.numerics} numerics): {self.macs:,} MACs, {self.weight_nbytes:,} bytes of weights and tables, "
-            f"arena {self.arena_nbytes:,} bytes (lower bound {self.lower_bound:,}, gap {self.gap:.1%}; peak at {self.peak_layer})"
+            f"arena {self.arena_nbytes:,} bytes ({self.around}; peak at {self.peak_layer})"
         )
 
 
@@ -71,6 +81,7 @@ def summarize(program: Program) -> Report:
         _peak(program),
         layers,
         tuple(program.warnings),
+        memory_bytes(program),
     )
 
 
@@ -81,9 +92,18 @@ def _layer_line(program: Program, layer: Layer) -> LayerLine:
     return LayerLine(layer.index, layer.name, layer.kind, layer.text, program.buffers[layer.buffer].nbytes, layer.macs, kernels, refused)
 
 
+def memory_bytes(program: Program) -> dict[str, int]:
+    """Bytes taken of each memory beside the arena: rows, scratch and constants."""
+    found = {memory.name: memory.nbytes for memory in program.memories}
+    for symbol, name in program.constant_memory.items():
+        found[name] += program.constants[symbol].data.nbytes
+    return found
+
+
 def _peak(program: Program) -> str:
     """The layer whose step has the most bytes alive."""
-    if not 0 <= program.peak_step < len(program.steps):
+    peak = peak_step(program)
+    if not 0 <= peak < len(program.steps):
         return "the input"
-    step = program.steps[program.peak_step]
+    step = program.steps[peak]
     return program.calls[step.call].name if step.call >= 0 else "the input" if step.output < 0 else "the output"

@@ -81,11 +81,11 @@ def print_inspection(console: Console, found: Inspection) -> None:
 
 def nodes_table(title: str, nodes: Iterable[NodeLine]) -> Table:
     """The nodes of a Graph."""
-    rows = [(node.index, _layer(node.name), node.kind, node.output, node.scale, _plain(node.zero_point), node.macs, node.weights) for node in nodes]
-    return make_table(title, ("#", "layer", "operator", "output (NHWC)", "scale", "zero_point", "MACs", "weights"), rows)
+    rows = [(node.index, layer_name(node.name), node.kind, node.output, node.scale, _plain(node.zero_point), node.macs, node.weights) for node in nodes]
+    return make_table(title, ("#", "layer", "operator", "output", "scale", "zero_point", "MACs", "weights"), rows)
 
 
-def _layer(name: str) -> str:
+def layer_name(name: str) -> str:
     """A layer's name as a table shows it: of the names that a converter joined with ';' when it fused layers, the first."""
     first = name.split(";")[0] + (";…" if ";" in name else "")
     return shortened(first, NAME)
@@ -105,7 +105,7 @@ def _ports(role: str, ports: Iterable[PortLine]) -> list[tuple[Any, ...]]:
 
 def print_report(console: Console, report: Report) -> None:
     """What `midge compile` shows of a library: its layers, then its sizes."""
-    layers = [(line.index, _layer(line.name), line.text, line.nbytes, line.macs, ", ".join(line.kernels)) for line in report.layers]
+    layers = [(line.index, layer_name(line.name), line.text, line.nbytes, line.macs, ", ".join(line.kernels)) for line in report.layers]
     console.print(make_table(f"{report.name} for {report.target}", ("#", "layer", "types", "bytes", "MACs", "kernels"), layers))
     sizes = [
         ("numerics", report.numerics),
@@ -113,8 +113,12 @@ def print_report(console: Console, report: Report) -> None:
         ("MACs", report.macs),
         ("weights and tables", f"{report.weight_nbytes:,} bytes"),
         ("arena", f"{report.arena_nbytes:,} bytes, highest at {report.peak_layer}"),
-        ("lower bound of the arena", f"{report.lower_bound:,} bytes, gap {report.gap:.1%}"),
     ]
+    if report.memories:
+        sizes += [(f"memory {name}", f"{nbytes:,} bytes beside the arena") for name, nbytes in report.memories.items()]
+        sizes.append(("RAM of all memories", f"{report.arena_nbytes + sum(report.memories.values()):,} bytes"))
+    else:
+        sizes.append(("lower bound of the arena", f"{report.lower_bound:,} bytes, gap {report.gap:.1%}"))
     grid = Table.grid(padding=(0, 2))
     for name, value in sizes:
         grid.add_row(Text(name), Text(cell(value)))

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from midge.costs.cores import compared, core_of, error_of
-from midge.report.tables import make_table
+from midge.report.tables import layer_name, make_table
+from midge.run.executed import Cost
 from midge.run.serial import RealTime
 from midge.run.verify import Verification
 
@@ -24,7 +25,7 @@ def print_verification(console: Console, found: Verification, layers: Sequence[d
         columns.append(extra.replace("_", " ").replace("qemu", "QEMU"))
     if found.estimated is not None and found.layers:
         columns.append("estimated cycles")
-    rows = [list(line.values())[: len(columns)] for line in _checked(found, layers)]
+    rows = [[value if key != "name" else layer_name(value) for key, value in list(line.items())[: len(columns)]] for line in _checked(found, layers)]
     console.print(make_table(f"{found.samples} samples on {_where(found)}", columns, rows))
     for line in _summary(found):
         console.print(Text(line), soft_wrap=True)
@@ -37,10 +38,15 @@ def _where(found: Verification) -> str:
 
 
 def _summary(found: Verification) -> list[str]:
-    what = f"{found.layers} layers" if found.layers else f"outputs only, none of {found.layer_count} layers"
-    lines = [f"{what}, {found.bytes_compared:,} bytes compared: " + ("all equal" if found.exact else "not equal")]
+    lines = [found.said]
     if found.instructions is not None:
         lines.append(f"one run: {found.instructions:,} instructions under QEMU, {found.stack_bytes or 0:,} bytes of stack")
+        between = between_layers(found)
+        if between is not None and found.estimated is not None:
+            lines.append(
+                f"layers were counted in a build with a label at each end of a layer: it executes {found.estimated.total.instructions:,} instructions, "
+                f"{between.instructions:,} of them between layers"
+            )
         lines += _estimate(found)
     if found.sizes is not None:
         lines.append(
@@ -69,6 +75,14 @@ def _estimate(found: Verification) -> list[str]:
     ]
 
 
+def between_layers(found: Verification) -> Cost | None:
+    """What the build that layers were counted in executes outside of all layers; None if they were not, or by the board's timer."""
+    if found.estimated is None or found.layer_instructions is None:
+        return None
+    total, layers = found.estimated.total, found.estimated.layers.values()
+    return Cost(total.instructions - sum(cost.instructions for cost in layers), total.cycles - sum(cost.cycles for cost in layers))
+
+
 def estimate_dict(found: Verification) -> dict[str, Any] | None:
     """What an estimate of cycles assumes and how good it is; None where nothing was emulated."""
     if found.on != "qemu":
@@ -76,7 +90,14 @@ def estimate_dict(found: Verification) -> dict[str, Any] | None:
     if found.estimated is None:
         return {"missing": found.not_estimated}
     core = core_of(found.target)
-    facts = {"cycles": found.estimated.total.cycles, "measured": False, "assumptions": core.assumptions, "source": core.source}
+    between = between_layers(found)
+    facts = {
+        "cycles": found.estimated.total.cycles,
+        "between_layers": between.cycles if between else None,
+        "measured": False,
+        "assumptions": core.assumptions,
+        "source": core.source,
+    }
     return {**facts, "error": error_of(found.target), "compared": [asdict(row) for row in compared() if row.target == found.target]}
 
 
@@ -92,11 +113,20 @@ def _real_time(timing: RealTime) -> list[str]:
 
 def verification_dict(found: Verification, layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The same in plain types, for JSON."""
-    facts = {key: getattr(found, key) for key in ("on", "target", "samples", "bytes_compared", "exact", "changed", "stack_bytes")}
+    facts = {key: getattr(found, key) for key in ("on", "target", "samples", "bytes_compared", "constant_bytes", "exact", "changed", "stack_bytes")}
     difference = None if found.difference is None else asdict(found.difference)
     sizes = None if found.sizes is None else asdict(found.sizes)
     lines = _checked(found, layers)
-    body = {**facts, "instructions_under_qemu": found.instructions, "estimate": estimate_dict(found), "sizes": sizes, "difference": difference, "layers": lines}
+    body = {
+        **facts,
+        "instructions_under_qemu": found.instructions,
+        "counted": _counted(found),
+        "estimate": estimate_dict(found),
+        "sizes": sizes,
+        "difference": difference,
+        "wrong_constants": [asdict(constant) for constant in found.wrong_constants],
+        "layers": lines,
+    }
     if found.board is not None:
         body["board"] = {"ticks": found.board.ticks, "hello": asdict(found.board.hello), "line": asdict(found.board.traffic)}
         timing = found.board.real_time
@@ -104,6 +134,12 @@ def verification_dict(found: Verification, layers: Sequence[dict[str, Any]]) -> 
             numbers = {key: getattr(timing, key) for key in ("hertz", "missed", "jitter", "load", "line_load")}
             body["real_time"] = {**numbers, "latency": list(timing.latency), "late": list(timing.late)}
     return body
+
+
+def _counted(found: Verification) -> dict[str, int] | None:
+    """What the build that layers were counted in executes, and how much of it between layers."""
+    between = between_layers(found)
+    return None if between is None or found.estimated is None else {"instructions": found.estimated.total.instructions, "between_layers": between.instructions}
 
 
 def _counts(found: Verification) -> tuple[str, dict[int, int]]:
@@ -114,13 +150,15 @@ def _counts(found: Verification) -> tuple[str, dict[int, int]]:
 
 
 def _checked(found: Verification, layers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A line for each layer: "exact", "differs", or "not compared": behind the first difference, or if only outputs were compared."""
+    """A line for each layer: "exact", "differs", "constant differs", or "not compared": behind the first difference, or if only outputs were."""
+    wrong = {index for constant in found.wrong_constants for index in constant.layers}
     name, counts = _counts(found)
     lines = []
     for layer in layers:
         index = int(layer["index"])
         first = 0 if not found.layers else found.layer_count if found.difference is None else found.difference.layer
         state = "exact" if index < first else "differs" if found.layers and index == first else "not compared"
+        state = "constant differs" if index in wrong and state != "differs" else state
         facts = {key: layer[key] for key in ("index", "name", "kind", "nbytes")}
         cost = None if found.estimated is None or not found.layers else found.estimated.layers.get(index)
         lines.append({**facts, "state": state, name or "instructions_under_qemu": counts.get(index), "estimated_cycles": cost.cycles if cost else None})

@@ -6,7 +6,7 @@ Files, all little-endian:
 - input.bin: samples one after the other, each the bytes of all inputs in order; output.bin: the outputs likewise.
 - result.bin: 11 words (magic, status, sample, return code, ticks low, ticks high, ticks of an empty measurement, stack bytes, layers, calibration pairs,
   calibration ticks), then per layer 3 words (ticks low, ticks high, number of END hooks).
-- layers.bin: per END hook 4 words (sample, layer, row, nbytes) and the bytes.
+- layers.bin: per END hook 4 words (sample, layer, row, nbytes) and the bytes. constants.bin: midge.run.constants.
 - fault.bin: 6 words (exception number, pc, lr, whether the stack pointer was outside the stack, CFSR, BFAR).
 """
 
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from midge.errors import UsageError, VerifyFailed
 from midge.run.adapter import STREAMED_INPUT, STREAMED_RUN, handed_out
+from midge.run.constants import constants_code
 from midge.toolchain import Sizes
 
 Bytes = NDArray[np.uint8]
@@ -71,7 +72,7 @@ class RunResult:
 
     outputs: per model output the raw bytes, (N, nbytes). layers: (sample, layer) -> bytes of the layer's output in row order, when traced.
     instructions: of one run, hooks excluded. layer_instructions: per layer of one run, when profiled. stack_bytes: high-water mark of the run.
-    sizes: of the library's objects, whether used or not; None on the host.
+    sizes: of the library's objects, whether used or not; None on the host. constants: the CRC-32 of each constant as it lies in the program, if looked at.
     """
 
     outputs: list[Bytes]
@@ -80,6 +81,7 @@ class RunResult:
     layer_instructions: dict[int, int] | None = None
     stack_bytes: int | None = None
     sizes: Sizes | None = None
+    constants: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ static inline int model_run(void *arena) {{
 {_size_function("model_input_bytes", model.input_bytes)}
 {outputs}
 {_size_function("model_output_bytes", model.output_bytes)}
+{constants_code(manifest)}
 #endif
 """
 

@@ -12,10 +12,10 @@ import zlib
 from dataclasses import dataclass
 from enum import IntEnum
 
-VERSION = 1
+VERSION = 2
 _HEAD = struct.Struct("<3B")
 _CRC = struct.Struct("<I")
-_HELLO = struct.Struct("<7I")
+_HELLO = struct.Struct("<8I")
 _EVENT = struct.Struct("<5I")
 
 
@@ -29,6 +29,7 @@ class Op(IntEnum):
     NEXT = 5
     READ = 6
     TICKS = 7
+    CONSTANT = 8
 
 
 class Status(IntEnum):
@@ -37,7 +38,7 @@ class Status(IntEnum):
     OK = 0
     SESSION = 1  # the board does not know the session: it was reset, or serves somebody else
     REQUEST = 2  # no such operation, arguments missing, or NEXT without a run
-    RANGE = 3  # outside the input or output
+    RANGE = 3  # outside the input or output, or no such constant
 
 
 class Mode(IntEnum):
@@ -61,7 +62,7 @@ class Reply:
 @dataclass(frozen=True)
 class Hello:
     """What a board says of itself. payload: bytes of a tensor in a frame; tick_hz: 0 if the unit of its counter is not known; stack_bytes: how far below
-    the stack pointer it looks, 0 if it does not."""
+    the stack pointer it looks, 0 if it does not; constants: how many it can sum."""
 
     version: int
     payload: int
@@ -70,6 +71,7 @@ class Hello:
     counts: bool
     tick_hz: int
     stack_bytes: int
+    constants: int
     name: str
     digest: str
 
@@ -77,12 +79,15 @@ class Hello:
     def parse(cls, data: bytes) -> Hello:
         """Raises: ValueError if it is cut short or of another version."""
         if len(data) < 4 or (version := _CRC.unpack_from(data)[0]) != VERSION:
-            raise ValueError(f"the board speaks version {version if len(data) >= 4 else '?'} of the protocol, this midge version {VERSION}")
+            raise ValueError(
+                f"the board speaks version {version if len(data) >= 4 else '?'} of the protocol, this midge version {VERSION}: "
+                "build its firmware with the server and the midge_model.h that this midge writes (midge board)"
+            )
         if len(data) < _HELLO.size or data.count(0, _HELLO.size) != 2:
             raise ValueError("the board's greeting is cut short")
-        _, payload, arena_bytes, layers, counts, tick_hz, stack_bytes = _HELLO.unpack_from(data)
+        _, payload, arena_bytes, layers, counts, tick_hz, stack_bytes, constants = _HELLO.unpack_from(data)
         name, digest = (text.decode("ascii", "replace") for text in data[_HELLO.size : -1].split(b"\0"))
-        return cls(version, payload, arena_bytes, layers, bool(counts), tick_hz, stack_bytes, name, digest)
+        return cls(version, payload, arena_bytes, layers, bool(counts), tick_hz, stack_bytes, constants, name, digest)
 
 
 @dataclass(frozen=True)

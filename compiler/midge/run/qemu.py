@@ -7,7 +7,7 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from midge.errors import UsageError, VerifyFailed
 from midge.run import firmware
+from midge.run.constants import read_constants
 from midge.run.firmware import Measurement, Model, RunResult
 from midge.targets import Board, Target, get_board, get_target
 from midge.toolchain import (
@@ -94,14 +95,16 @@ def run_qemu(
     inputs: Sequence[NDArray[Any]],
     *,
     trace: bool = False,
+    constants: bool = False,
     profile: bool = False,
     opt: str = "-O2",
     seconds: int = _SECONDS,
 ) -> RunResult:
     """Build the library in `directory` for a target's board and run it under QEMU on samples.
 
-    inputs: one array (N, ...) per model input, bytes taken as they are. trace: keep every layer's output. profile: count the instructions of each layer.
-    Without either the result has the instructions and the stack of one run, undisturbed by hooks; with one of them these are None.
+    inputs: one array (N, ...) per model input, bytes taken as they are. trace: keep every layer's output. constants: look at their bytes. profile: count
+    the instructions of each layer. Without trace or profile the result has the instructions and the stack of one run, undisturbed by hooks; with one
+    of them these are None.
 
     Raises:
         ToolMissing: no cross compiler or no QEMU.
@@ -114,12 +117,14 @@ def run_qemu(
         work = Path(name)
         mode = "MIDGE_TRACE" if trace else "MIDGE_PROFILE" if profile else None
         hooks = ("-include", "midge_hooks.h") if mode else ()
-        build = build_bench(directory, work, _as_target(target), opt=opt, extra=hooks, defines=[mode] if mode else [])
+        defines = [define for define in (mode, "MIDGE_CONSTANTS" if constants else None) if define]
+        build = build_bench(directory, work, _as_target(target), opt=opt, extra=hooks, defines=defines)
         (work / "input.bin").write_bytes(firmware.pack_inputs(build.model, inputs))
         execute(build, work, seconds=seconds)
         measured = firmware.read_measurement(work / "result.bin")
         firmware.check_measurement(measured, build.model, build.where)
-        return _result(build, work, measured, len(inputs[0]) if inputs else 1, mode)
+        result = _result(build, work, measured, len(inputs[0]) if inputs else 1, mode)
+        return replace(result, constants=read_constants(work / "constants.bin")) if constants else result
 
 
 def _result(build: Build, work: Path, measured: Measurement, samples: int, mode: str | None) -> RunResult:

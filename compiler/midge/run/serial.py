@@ -15,6 +15,7 @@ import numpy as np
 
 from midge.errors import UsageError, VerifyFailed
 from midge.ir import Array
+from midge.run.constants import WORD, listed
 from midge.run.firmware import Model, RunResult
 from midge.run.line import Line, Restarted, Traffic, parse_place
 from midge.run.protocol import Done, Hello, Mode, Op, Row, parse_event
@@ -89,7 +90,7 @@ def run_serial(
             raise VerifyFailed(f"{model.name} on {place}: sample 0 gave different outputs when it was run again; the board computes something else each time")
         counted = board.again(lambda: board.profile(samples[0])) if board.hello.counts and layers else None
         found = {(n, layer): data for n, run in enumerate(traced) for layer, data in run[2].items()} if layers else None
-        run = RunResult(_columns(model, [run[1] for run in traced]), found)
+        run = RunResult(_columns(model, [run[1] for run in traced]), found, constants=board.constants())
         return _result(board, run, done.ticks, counted, done.stack_bytes)
 
 
@@ -118,7 +119,16 @@ def _in_real_time(board: _Board, samples: Sequence[Sequence[bytes]], hertz: floa
     compute = tuple(done.ticks / hello.tick_hz for done, _, _ in runs) if hello.counts and hello.tick_hz else None
     timing = RealTime(hertz, tuple(late), tuple(latency), compute)
     done = runs[-1][0]
-    return _result(board, RunResult(_columns(board.model, [run[1] for run in runs])), done.ticks, None, done.stack_bytes, timing)
+    run = RunResult(_columns(board.model, [each[1] for each in runs]), constants=board.constants())
+    return _result(board, run, done.ticks, None, done.stack_bytes, timing)
+
+
+def _identity(hello: Hello) -> tuple[str, str, int, int, int]:
+    return hello.name, hello.digest, hello.arena_bytes, hello.layers, hello.constants
+
+
+def _named(name: str, digest: str, arena_bytes: int, layers: int, constants: int) -> str:
+    return f"'{name}', model {digest[:12]}, arena {arena_bytes} bytes, {layers} layers, {constants} constants"
 
 
 Run = tuple[Done, list[bytes], dict[int, bytes]]
@@ -130,11 +140,10 @@ class _Board:
     def __init__(self, line: Line, model: Model, manifest: Mapping[str, Any]) -> None:
         self.line, self.model = line, model
         self.hello = hello = line.hello()
-        wanted = (str(manifest["model_digest"]), model.arena_bytes, max(model.layer_names, default=-1) + 1)
-        if (hello.digest, hello.arena_bytes, hello.layers) != wanted:
-            got = f"'{hello.name}', model {hello.digest[:12]}, arena {hello.arena_bytes} bytes, {hello.layers} layers"
+        wanted = (model.name, str(manifest["model_digest"]), model.arena_bytes, max(model.layer_names, default=-1) + 1, len(listed(manifest) or ()))
+        if _identity(hello)[1:] != wanted[1:]:
             raise UsageError(
-                f"{line.port}: the board has {got}; wanted '{model.name}', model {wanted[0][:12]}, arena {wanted[1]} bytes, {wanted[2]} layers: "
+                f"{line.port}: the board has {_named(*_identity(hello))}; wanted {_named(*wanted)}: "
                 "put this library on the board, or verify with the folder the board's was built from"
             )
 
@@ -144,8 +153,22 @@ class _Board:
             try:
                 return work()
             except Restarted:
-                self.line.hello()
+                self._greet_again()
         raise VerifyFailed(f"{self.model.name} on {self.line.port}: the board was reset {_ATTEMPTS} times in one sample; does it crash?")
+
+    def _greet_again(self) -> None:
+        hello = self.line.hello()
+        if hello != self.hello:
+            before, after = _named(*_identity(self.hello)), _named(*_identity(hello))
+            what = f"it has {after} now, and had {before} before" if before != after else f"it has another build of {after} now"
+            raise VerifyFailed(f"{self.line.port}: the board was reset, and {what}; nothing that came from it counts")
+
+    def constants(self) -> tuple[int, ...]:
+        """The CRC-32 of each constant as it lies in the board's memory."""
+        found = [self.again(lambda index=index: self.line.request(Op.CONSTANT, index)) for index in range(self.hello.constants)]  # type: ignore[misc]
+        if any(len(data) != WORD.size for data in found):
+            raise VerifyFailed(f"{self.line.port}: sums of constants came cut short")
+        return tuple(WORD.unpack(data)[0] for data in found)
 
     def plain(self, feeds: Sequence[bytes], number: int, *, fill: bool = True) -> Run:
         """One run, undisturbed."""

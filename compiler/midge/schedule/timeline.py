@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from midge.program import ARRIVAL, Call, Contract, Program
+from midge.schedule.rows import STATE_NBYTES
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,24 @@ def _rows(program: Program, name: str, start: int, nbytes: int) -> Iterator[tupl
         yield from ((piece.buffer, row) for row in range(piece.start // step, -(-(piece.start + piece.nbytes) // step)))
 
 
-def used(program: Program, scratch: bool = True) -> list[int]:
-    """Bytes in use at each step; without the scratch of single steps if `scratch` is false. A row computed in place shares the bytes of the other."""
-    spans: list[list[tuple[int, int]]] = [[] for _ in program.steps]
+def used(program: Program, scratch: bool = True, memory: str = "") -> list[int]:
+    """Bytes of a memory ('' is the arena) in use at each step, the state kept between calls included; without the scratch of single steps if `scratch` is
+    false. A row computed in place shares the bytes of the other."""
+    kept = [(program.state_offset, program.state_offset + STATE_NBYTES)] if program.state_offset >= 0 and not memory else []
+    spans = [list(kept) for _ in program.steps]
     for each in timeline(program):
-        if (scratch or each.row >= 0) and not each.memory:
+        if (scratch or each.row >= 0) and each.memory == memory:
             for step in range(max(each.first, 0), min(each.last, len(spans) - 1) + 1):
                 spans[step].append((each.offset, each.offset + each.nbytes))
     return [_covered(sorted(found)) for found in spans]
+
+
+def peak_step(program: Program) -> int:
+    """The step at which the most bytes of the arena are in use; -1 before the first. What the solver says is of one arena, before others took their part."""
+    if not program.memories:
+        return program.peak_step
+    totals = used(program)
+    return totals.index(max(totals)) if totals else -1
 
 
 def _covered(spans: list[tuple[int, int]]) -> int:
