@@ -62,8 +62,8 @@ def test_c_identifier_is_one(text):
         ("kws", "kws"),
         ("My Net-v2.onnx", "My_Net_v2_onnx"),
         ("2fast", "model_2fast"),
-        ("", "model"),
-        ("日本", "model"),
+        ("", "model_net"),
+        ("日本", "model_net"),
         ("modèle", "modele"),
         ("int", "int_net"),
         ("__x__", "x"),
@@ -72,6 +72,7 @@ def test_c_identifier_is_one(text):
         ("con", "con_net"),
         ("_Bool", "Bool_net"),
         ("midge_hooks", "midge_hooks_net"),
+        ("Golden", "Golden_net"),
     ],
 )
 def test_c_identifier_by_example(text, name):

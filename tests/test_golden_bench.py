@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,8 +16,13 @@ from cli_support import SHOWN, assert_fails, needs_gcc, qdq, qdq_model, run, sav
 from hil_support import STRICT, flip_weight
 from onnx import helper
 
-from midge.codegen.manifest import changed_files, load_manifest
-from midge.run.firmware import library_sources
+import midge
+from midge.codegen.c import emit
+from midge.codegen.manifest import changed_files, load_manifest, manifest_text
+from midge.codegen.names import c_identifier
+from midge.run.choose import constant_layers, telling_samples
+from midge.run.firmware import adapter_header, library_sources
+from midge.run.samples import random_samples
 from midge.targets import get_board, get_target
 from midge.toolchain import compile_objects, link, runtime_dir
 
@@ -111,7 +118,8 @@ def test_rows_in_any_order(make_model, options: str, tmp_path: Path) -> None:  #
     model = make_model(tmp_path / "m.onnx")
     assert run("compile", model, "-o", tmp_path / "lib", "--golden", *options.split()).exit_code == 0
     layers = len(load_manifest(tmp_path / "lib")["layers"])
-    assert check(tmp_path / "lib") == (0, f"2 samples: outputs and {layers} of {layers} layers are as they should be\n")
+    code, text = check(tmp_path / "lib")
+    assert code == 0 and text.endswith(f" samples: outputs and {layers} of {layers} layers are as they should be\n")
 
 
 def test_own_data(tmp_path: Path) -> None:
@@ -126,11 +134,72 @@ def test_own_data(tmp_path: Path) -> None:
     assert_fails(run("compile", model, "-o", tmp_path / "no", "--test-samples", "4"), 2, "add --golden")
 
 
+def test_how_many_samples_there_are_is_said_and_which_layers_they_cannot_judge(tmp_path: Path) -> None:
+    model = qdq_model(tmp_path / "m.onnx")
+    varied, flat = np.random.default_rng(3).uniform(-4, 4, (4, 3, 8, 8)).astype(np.float32), np.zeros((4, 3, 8, 8), np.float32)
+    said = {}
+    for name, data in (("varied", varied), ("flat", flat)):
+        np.save(tmp_path / f"{name}.npy", data)
+        done = run("compile", model, "-o", tmp_path / "lib", "--test-data", tmp_path / f"{name}.npy", "--test-samples", "9", "--json")
+        assert done.exit_code == 0 and json.loads(done.stdout)
+        assert f"test/ holds 4 samples: {tmp_path / name}.npy has no more, 9 were asked for\n" in done.stderr
+        said[name] = done.stderr.count("gives one value only")
+    assert said["varied"] == 0 < said["flat"]
+    assert "test/ holds 1 sample\n" in run("compile", model, "-o", tmp_path / "lib", "--golden", "--test-samples", "1").stderr
+
+
+def narrow_model(path: Path) -> Path:
+    """A convolution that sums up, with a clamp: beyond zero for coarse patterns only."""
+    constants = {"s0": np.float32(0.05), "s0_zp": np.int8(0), "s1": np.float32(0.05), "s1_zp": np.int8(-128)}
+    constants |= {"w": np.full((2, 3, 8, 8), 2, np.int8), "ws": np.float32(0.01), "wz": np.int8(0), "b": np.full(2, -20_000, np.int32)}
+    constants |= {"bs": np.float32(0.0005), "bz": np.int32(0)}
+    nodes = [*qdq("x", "s0"), helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wf"]), helper.make_node("DequantizeLinear", ["b", "bs", "bz"], ["bf"])]
+    nodes += [helper.make_node("Conv", ["x_dq", "wf", "bf"], ["a"], name="a", kernel_shape=[8, 8]), *qdq("a", "s1")]
+    nodes += [helper.make_node("Identity", ["a_dq"], ["y"])]
+    return save(path, nodes, {name: np.asarray(data) for name, data in constants.items()})
+
+
+def test_chosen_samples_wake_layers_that_noise_leaves_asleep(tmp_path: Path) -> None:
+    library = midge.compile(narrow_model(tmp_path / "m.onnx"), target="host")
+    program, graph = library.program, library.graph
+    conv = next(layer.index for layer in program.layers if layer.kind == "Conv2D")
+    assert conv in constant_layers(program, graph, random_samples(graph, 8))
+    chosen = telling_samples(program, graph, 2)
+    assert constant_layers(program, graph, chosen) == []
+    assert all(np.array_equal(a, b) for one, other in zip(chosen, telling_samples(program, graph, 2), strict=True) for a, b in zip(one, other, strict=True))
+    assert len(telling_samples(program, graph, 40)) == 40  # more than there are to choose from
+
+
+@pytest.mark.parametrize("name", ["golden", "Model", "status"])
+def test_names_of_the_bench_are_not_the_librarys(name: str, tmp_path: Path) -> None:
+    """A file may have any name; a name that was given is kept or refused."""
+    assert run("compile", qdq_model(tmp_path / f"{name}.onnx"), "-o", tmp_path / "lib", "--golden").exit_code == 0
+    assert load_manifest(tmp_path / "lib")["name"] == f"{name}_net"
+    assert check(tmp_path / "lib")[0] == 0
+    assert_fails(run("compile", tmp_path / f"{name}.onnx", "-o", tmp_path / "no", "--name", name), 2, f"name '{name}': is taken", f"for example {name}_net")
+
+
+def test_no_library_has_names_of_midges_own_files(tmp_path: Path) -> None:
+    """Whatever a library defines as NAME_x, for each name y_x in the firmware: y is no name for a library."""
+    model, words = qdq_model(tmp_path / "m.onnx"), re.compile(r"\b[A-Za-z_]\w*")
+    ours, endings = set[str](), {"reset"}  # of libraries with state
+    for options in ({}, {"stream_input": True}, {"stepwise": True, "io": "model"}, {"stream_output": True}):
+        program = midge.compile(model, target="cortex-m4", name="Own", **options).program
+        ours |= set(words.findall(adapter_header(json.loads(manifest_text(program, {})))))
+        endings |= {word[4:] for text in emit(program).values() for word in words.findall(text) if word.lower().startswith("own_")}
+    for path in runtime_dir().glob("*.[ch]"):
+        ours |= set(words.findall(re.sub(r'/\*.*?\*/|"[^"\n]*"', "", path.read_text("utf-8"), flags=re.S)))
+    clashes = {word[: -len(ending) - 1] for word in ours for ending in endings if word.endswith(f"_{ending}") and not word.lower().startswith("own_")}
+    assert {"golden", "model", "midge"} <= clashes
+    assert {name for name in clashes if c_identifier(name) == name} == set()
+
+
 def test_cmake_builds_it(library: Path, tmp_path: Path) -> None:
     if shutil.which("cmake") is None:
         pytest.skip("needs cmake")
     for name, folder, code in (("right", library, 0), ("wrong", flip_weight(library, tmp_path / "flipped"), 8)):
-        subprocess.run(["cmake", "-S", folder / "test", "-B", tmp_path / name], check=True, capture_output=True)
+        subprocess.run(["cmake", "-S", folder / "test", "-B", tmp_path / name, "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON"], check=True, capture_output=True)
+        assert all("-O2" in entry["command"] for entry in json.loads((tmp_path / name / "compile_commands.json").read_text()))
         subprocess.run(["cmake", "--build", tmp_path / name], check=True, capture_output=True)
         done = subprocess.run(["ctest", "--test-dir", tmp_path / name], capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stdout

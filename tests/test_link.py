@@ -72,7 +72,7 @@ def test_an_image_is_exact_on_an_emulated_core_and_measured(tmp_path: Path) -> N
     report = image.report
     assert [each.flash for each in report.alone] == alone
     assert report.together.flash == together
-    assert report.saved.flash == sum(alone) - together
+    assert (report.saved.flash, report.added.flash) == (max(0, sum(alone) - together), max(0, together - sum(alone)))
     assert report.together.ram == max(library.program.arena_nbytes for library in found)
     assert json.loads((tmp_path / "image" / "manifest.json").read_text())["report"] == json.loads(json.dumps(report.as_dict()))
 
@@ -108,6 +108,8 @@ def test_arenas_of_concurrent_models_lie_apart(tmp_path: Path) -> None:
     assert linked.places[1] % 16 == 0
     assert linked.places[1] >= first
     assert linked.nbytes == linked.places[1] + second < first + second + 16
+    report = link(found, exclusive=False, measure=False).report
+    assert (report.saved.ram, report.added.ram) == (0, linked.nbytes - first - second)
 
 
 def by_turns(image: Image, rounds: int) -> tuple[str, list[bytes]]:
@@ -156,7 +158,7 @@ def test_the_same_models_give_the_same_bytes(tmp_path: Path) -> None:
 def test_what_cannot_be_linked_is_refused(tmp_path: Path) -> None:
     model = qdq_model(tmp_path / "m.onnx")
     one, other, arm = (midge.compile(model, target=target, name=name) for target, name in (("host", "kws"), ("host", "KWS"), ("cortex-m4", "arm")))
-    wrong = (([one, other], "both", "another model"), ([one], "Kws", "of the image"), ([one, arm], "both", "one target"), ([one], "a b", "no name"))
+    wrong = (([one, other], "both", "another model"), ([one], "Kws", "of the image"), ([one, arm], "both", "one target"), ([one], "a b", "is no name"))
     for pair, name, words in wrong:
         with pytest.raises(UsageError, match=words):
             link(pair, name=name, exclusive=True, measure=False)
@@ -187,7 +189,9 @@ def test_the_command_line_links_and_verifies(tmp_path: Path) -> None:
     broken = run("verify", tmp_path / "out")
     assert broken.exit_code == 5
     assert "error: right: layer 0" in broken.stderr
-    assert "image_weights.c" in broken.stderr
+    assert "not as midge wrote them: src/image_weights.c" in broken.stdout
     assert_fails(run("verify", tmp_path / "out", "--calibration", data), 2, "compiled already")
     assert_fails(run("verify", tmp_path / "out", "--data", data), 2, "image of several models")
+    assert run(*arguments, "--exclusive", "--ram", "10").stderr.startswith("error: left: --ram 10: ")
+    assert_fails(run("link", f"class={a}", "-o", tmp_path / "no", "--exclusive"), 2, "name 'class': is taken", "for example class_net")
     assert_fails(run(*arguments[:3], "--calibration", f"other={data}", *arguments[5:], "--exclusive"), 2, "no model is named so")

@@ -189,8 +189,9 @@ def test_make_builds_and_runs(name: str, tmp_path: Path) -> None:
     directory = write(name, tmp_path, ("make",))
     assert shown(sh("make", "-s", "run", cwd=directory)) == expected(name)
     assert changed_files(directory) == []
+    (directory / "build").mkdir()  # of CMake, say
     sh("make", "clean", cwd=directory)
-    assert not (directory / "build").exists()
+    assert not (directory / "build-make").exists() and (directory / "build").exists()
 
 
 @needs_arm
@@ -208,6 +209,19 @@ def test_cargo_builds_and_runs(name: str, tmp_path: Path) -> None:
     directory = write(name, tmp_path, ("rust",))
     text = sh("cargo", "run", "--offline", "--quiet", "--example", "run", cwd=directory, RUSTFLAGS="-D warnings", CARGO_TARGET_DIR=str(tmp_path / "target"))
     assert shown(text, "output:") == expected(name)
+
+
+@needs("cargo", "rustc", "cc", "ar")
+def test_cargo_takes_a_compiler_in_a_folder_with_a_blank(tmp_path: Path) -> None:
+    directory, place = write("kws", tmp_path, ("rust",)), tmp_path / "a b"
+    place.mkdir()
+    (place / "cc").symlink_to(str(shutil.which("cc")))
+    run = ("cargo", "run", "--offline", "--quiet", "--example", "run")
+    text = sh(*run, cwd=directory, CARGO_TARGET_DIR=str(tmp_path / "target"), CC=str(place / "cc"))
+    assert shown(text, "output:") == expected("kws")
+    with pytest.raises(AssertionError, match=r'error: ".*/a" cannot be run: .*; set CC and AR') as failed:
+        sh(*run, cwd=directory, CARGO_TARGET_DIR=str(tmp_path / "target"), CC=f"{place / 'cc'} -O1")
+    assert "panicked" not in str(failed.value)
 
 
 @pytest.mark.slow

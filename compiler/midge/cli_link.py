@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from midge.cli_common import COMPILE, JSON, only_given, print_json, progress_bar, with_options
-from midge.errors import UsageError
+from midge.errors import MidgeError, UsageError
 from midge.targets import TARGETS
 
 
@@ -63,7 +63,10 @@ def link(
     for given, model in pairs:
         more = {"calibration": known.get(given, known.get(None)), **({"name": given} if given else {})}
         with progress_bar("calibrating", show=not as_json) as progress:
-            libraries.append(api.compile(model, target=target, **only_given(options | more), progress=progress))
+            try:
+                libraries.append(api.compile(model, target=target, **only_given(options | more), progress=progress))
+            except MidgeError as error:
+                raise type(error)(f"{given or Path(model).stem}: {error}") from None
     with progress_bar("compiling C", show=not as_json) as progress:
         image = link_libraries(libraries, name=name, exclusive=exclusive, measure=measure, progress=progress)
     image.write(output)
@@ -85,6 +88,12 @@ def _print(image: Any, output: str) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     make_console().print(table)
+    for nbytes, text in (
+        (report.added.flash, "of flash more than the sum: kernels that serve several models are less cut to each of them"),
+        (report.added.ram, "of RAM more than the sum: padding, because each arena begins at a multiple of its alignment"),
+    ):
+        if nbytes:
+            click.echo(f"{nbytes:,} bytes {text}")
     calls = [
         f"{p.name}_{'begin' if streams(p) else 'run'}({name}_{p.name}_arena(arena){', take, context' if p.hands_out and not streams(p) else ''});"
         for p in image.linked.programs

@@ -64,14 +64,23 @@ class LinkReport:
 
     @property
     def saved(self) -> Footprint:
-        """The difference. Arenas one behind the other save nothing; padding between them may cost a few bytes."""
-        a, b = self.sums, self.together
-        flash = None if a.flash is None or b.flash is None else a.flash - b.flash
-        return Footprint("saved", flash, a.constants - b.constants, a.kernels - b.kernels, a.ram - b.ram)
+        """What the image has less than that."""
+        return _excess("saved", self.sums, self.together)
+
+    @property
+    def added(self) -> Footprint:
+        """What it has more: padding between arenas that lie one behind the other; code of kernels that are less cut to each of the models."""
+        return _excess("added", self.together, self.sums)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
-        return {**asdict(self), "alone": [asdict(each) for each in self.alone], "sum": asdict(self.sums), "saved": asdict(self.saved)}
+        parts = {"sum": self.sums, "saved": self.saved, "added": self.added}
+        return {**asdict(self), **{key: asdict(part) for key, part in parts.items()}}
+
+
+def _excess(name: str, a: Footprint, b: Footprint) -> Footprint:
+    flash = None if a.flash is None or b.flash is None else max(0, a.flash - b.flash)
+    return Footprint(name, flash, *(max(0, getattr(a, key) - getattr(b, key)) for key in ("constants", "kernels", "ram")))
 
 
 @dataclass(frozen=True)

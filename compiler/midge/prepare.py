@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from midge.changes import Sides
-from midge.codegen.names import c_identifier
+from midge.codegen.names import c_identifier, given_name
 from midge.errors import UsageError
 from midge.fixedpoint import NUMERICS
 from midge.importers.onnx import load
@@ -79,5 +79,5 @@ def prepared(
     if weights == "int4":
         graph, narrowed = narrow_weights(graph, calibration)
         digest = digest_of(graph)
-    graph.name = c_identifier(name or graph.name)
+    graph.name = given_name(name) if name else c_identifier(graph.name)
     return Prepared(graph, digest, dead, narrowed)

@@ -12,7 +12,7 @@ from midge.codegen.c import check_program, main_source
 from midge.codegen.header import internal_header, public_header
 from midge.codegen.kernels import LICENCE, emit_kernels
 from midge.codegen.layers import stages
-from midge.codegen.names import c_identifier, comment, plain_text
+from midge.codegen.names import comment, given_name, plain_text
 from midge.codegen.routines import routine_files
 from midge.codegen.uses import uses_of
 from midge.codegen.weights import weights_source
@@ -62,9 +62,7 @@ def link_programs(programs: Sequence[Program], name: str, *, exclusive: bool) ->
 
 def _check_names(names: Sequence[str], common: str) -> None:
     """Names become names of files and of macros, so they differ by more than by their case."""
-    if common != c_identifier(common):
-        raise UsageError(f"--name {common}: is no name for C; for example {c_identifier(common)}")
-    seen = {common.lower()}
+    seen = {given_name(common).lower()}
     for name in names:
         if name.lower() in seen:
             what = "the image" if name.lower() == common.lower() else "another model"

@@ -9,7 +9,7 @@ import unicodedata
 
 import numpy as np
 
-from midge.errors import IRError
+from midge.errors import IRError, UsageError
 
 WIDTH = 140
 MAX_NAME = 40
@@ -23,26 +23,40 @@ _KEYWORDS = """
     public register reinterpret_cast requires restrict return short signed sizeof static static_assert static_cast struct switch template this thread_local
     throw true try typedef typeid typename typeof union unsigned using virtual void volatile wchar_t while xor xor_eq
 """
-# <name>.h would hide one of these headers from a compiler that searches the library's folder first; the last lines are midge's firmware and Windows.
+# <name>.h would hide one of these headers from a compiler that searches the library's folder first; the last lines are midge's own files and Windows.
 _HEADERS = """
     assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdalign stdarg stdatomic stdbool stddef stdint stdio stdlib
     stdnoreturn string strings tgmath threads time uchar unistd wchar wctype arm_neon arm_mve arm_acle cmsis_gcc malloc memory features alloca newlib
     midge_model midge_hooks port startup timer board hil_server golden_bench golden_hooks golden_size
     aux con nul prn
 """
-_RESERVED = frozenset((_KEYWORDS + _HEADERS).split())
+# NAME_run, NAME_OK, NAME_H and the like would be names of midge's firmware, test bench or adapters; a test finds them all.
+_OURS = "golden midge midge_hook midge_port midge_startup midge_timer model on result show status"
+_RESERVED = frozenset((_KEYWORDS + _HEADERS + _OURS).split())
 
 
 def c_identifier(text: str) -> str:
-    """A library name made from any text: letters, digits and single underscores, no keyword and no name of a standard header.
+    """A library name made from any text: letters, digits and single underscores, no keyword, no name of a standard header, none that midge's files use.
 
-    Accents are dropped, other characters become underscores; 'model' if nothing is left.
+    Accents are dropped, other characters become underscores; 'model' if nothing is left; '_net' is added to what is taken.
     """
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_")[:MAX_NAME].rstrip("_") or "model"
     if name[0].isdigit():
         name = f"model_{name}"
     return f"{name}_net" if name.lower() in _RESERVED else name
+
+
+def given_name(text: str) -> str:
+    """`text` itself, the name that somebody chose for a library or an image.
+
+    Raises: UsageError if its C symbols and files cannot have it.
+    """
+    fit = c_identifier(text)
+    if fit != text:
+        why = "is taken by C, a header or midge's own files" if fit == f"{text}_net" else "is no name for C symbols and files"
+        raise UsageError(f"name '{plain_text(text)}': {why}; for example {fit}")
+    return text
 
 
 def check_identifier(text: str, what: str) -> str:

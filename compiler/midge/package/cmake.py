@@ -146,7 +146,7 @@ check_required_components(<<name>>)
 """
 
 _TOOLCHAIN = """\
-# Cross compilation for <<target>>: cmake -B build -DCMAKE_TOOLCHAIN_FILE=<this file>
+# Cross compilation for <<target>>: cmake -B build-<<target>> -DCMAKE_TOOLCHAIN_FILE=<this file>
 set(CMAKE_SYSTEM_NAME Generic)
 set(CMAKE_SYSTEM_PROCESSOR <<cpu>>)
 set(CMAKE_C_COMPILER <<prefix>>gcc)

@@ -50,9 +50,9 @@ def bazel_files(outline: Outline) -> dict[str, str]:
 
 _MAKEFILE = """\
 # <<summary>>.
-#   make               the library and the example for this machine, in build/host
+#   make               the library and the example for this machine, in build-make/host
 #   make run           the example, run here
-#   make cross         the library for <<target>>, in build/<<target>>
+#   make cross         the library for <<target>>, in build-make/<<target>>
 #   make emulate       the example, run on an emulated <<target>>
 CC ?= cc
 AR ?= ar
@@ -64,50 +64,50 @@ HEADERS := $(wildcard src/*.h)
 # The test bench of `midge compile --golden`: the example takes its first sample.
 GOLDEN := $(wildcard test/golden_data.c)
 EXAMPLE_FLAGS := $(if $(GOLDEN),-D<<NAME>>_GOLDEN)
-HOST_OBJECTS := $(SOURCES:src/%.c=build/host/%.o)
+HOST_OBJECTS := $(SOURCES:src/%.c=build-make/host/%.o)
 
 .PHONY: all run clean cross emulate
-all: build/host/<<name>>_example
+all: build-make/host/<<name>>_example
 
-run: build/host/<<name>>_example
+run: build-make/host/<<name>>_example
 	$<
 
 clean:
-	rm -rf build
+	rm -rf build-make
 
-build/host/%.o: src/%.c $(HEADERS)
+build-make/host/%.o: src/%.c $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(LIBRARY_FLAGS) -c $< -o $@
 
-build/host/lib<<name>>.a: $(HOST_OBJECTS)
+build-make/host/lib<<name>>.a: $(HOST_OBJECTS)
 	rm -f $@
 	$(AR) rcs $@ $^
 
-build/host/<<name>>_example: examples/main.c $(GOLDEN) build/host/lib<<name>>.a
+build-make/host/<<name>>_example: examples/main.c $(GOLDEN) build-make/host/lib<<name>>.a
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(LIBRARY_FLAGS) $(EXAMPLE_FLAGS) $(LDFLAGS) $^ -o $@
 """
 
 _CROSS = """\
 PREFIX ?= <<prefix>>
 TARGET_FLAGS ?= <<flags>>
-TARGET_OBJECTS := $(SOURCES:src/%.c=build/<<target>>/%.o)
+TARGET_OBJECTS := $(SOURCES:src/%.c=build-make/<<target>>/%.o)
 
-cross: build/<<target>>/lib<<name>>.a
+cross: build-make/<<target>>/lib<<name>>.a
 
-build/<<target>>/%.o: src/%.c $(HEADERS)
+build-make/<<target>>/%.o: src/%.c $(HEADERS)
 	@mkdir -p $(@D)
 	$(PREFIX)gcc $(CPPFLAGS) $(CFLAGS) $(TARGET_FLAGS) $(LIBRARY_FLAGS) -c $< -o $@
 
-build/<<target>>/lib<<name>>.a: $(TARGET_OBJECTS)
+build-make/<<target>>/lib<<name>>.a: $(TARGET_OBJECTS)
 	rm -f $@
 	$(PREFIX)ar rcs $@ $^
 """
 
 _EMULATE = """\
-emulate: build/<<target>>/<<name>>_example.elf
+emulate: build-make/<<target>>/<<name>>_example.elf
 	<<run>>
 
-build/<<target>>/<<name>>_example.elf: examples/main.c examples/qemu/startup.c $(GOLDEN) build/<<target>>/lib<<name>>.a examples/qemu/board.ld
+build-make/<<target>>/<<name>>_example.elf: examples/main.c examples/qemu/startup.c $(GOLDEN) build-make/<<target>>/lib<<name>>.a examples/qemu/board.ld
 	$(PREFIX)gcc $(CPPFLAGS) $(CFLAGS) $(TARGET_FLAGS) $(LIBRARY_FLAGS) $(EXAMPLE_FLAGS) <<link>> -Texamples/qemu/board.ld $(filter-out %.ld,$^) -o $@
 """
 
@@ -143,7 +143,7 @@ test('example', <<name>>_example)
 """
 
 _MESON_CROSS = """\
-# meson setup build --cross-file meson/<<target>>.ini
+# meson setup build-meson-<<target>> --cross-file meson/<<target>>.ini
 [binaries]
 c = '<<prefix>>gcc'
 ar = '<<prefix>>ar'

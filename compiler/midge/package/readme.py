@@ -113,7 +113,7 @@ A program of yours runs there if it links `midge::<<name>>_qemu` as well, which 
 """,
     ),
     "make": ("    make cross          # the library for <<target>>\n", "    make emulate        # the example on an emulated <<target>>\n"),
-    "meson": ("For <<target>>:\n\n    meson setup build-<<target>> --cross-file meson/<<target>>.ini && meson compile -C build-<<target>>\n", ""),
+    "meson": ("For <<target>>:\n\n    meson setup build-meson-<<target>> --cross-file meson/<<target>>.ini && meson compile -C build-meson-<<target>>\n", ""),
 }
 
 _TEXTS = {
@@ -137,7 +137,7 @@ or installed with `cmake --install build --prefix PLACE` and found by `-DCMAKE_P
     "make": """\
 # <<name>> with Make
 
-In the library's folder; `CC`, `AR`, `CFLAGS` and `PREFIX` can be set.
+In the library's folder; `CC`, `AR`, `CFLAGS` and `PREFIX` can be set. All is built in `build-make`, which `make clean` deletes.
 
     make                # library and example for this machine
     make run
@@ -145,7 +145,7 @@ In the library's folder; `CC`, `AR`, `CFLAGS` and `PREFIX` can be set.
     "meson": """\
 # <<name>> with Meson
 
-    meson setup build && meson compile -C build && meson test -C build
+    meson setup build-meson && meson compile -C build-meson && meson test -C build-meson
 
 In a project of yours, put the folder at `subprojects/<<name>>`:
 

@@ -44,22 +44,31 @@ const SOURCES: &[&str] = &[
 /// Flags of <<target>>, taken when compiling for a machine without an operating system.
 const TARGET_FLAGS: &[&str] = &[<<flag_list>>];
 
+/// A variable's words; a file's name is one, whatever blanks it has.
 fn words(name: &str, default: &str) -> Vec<String> {
     println!("cargo:rerun-if-env-changed={}", name);
     let text = env::var(name).unwrap_or_else(|_| default.to_string());
+    if Path::new(&text).is_file() {
+        return vec![text];
+    }
     text.split_whitespace().map(str::to_string).collect()
+}
+
+fn fail(message: String) -> ! {
+    eprintln!("error: {}", message);
+    std::process::exit(1)
 }
 
 fn run(command: &mut Command) {
     match command.status() {
         Ok(status) if status.success() => {}
-        Ok(status) => panic!("{:?} failed: {}", command, status),
-        Err(error) => panic!("{:?} cannot be run: {}; set CC and AR", command, error),
+        Ok(status) => fail(format!("{:?} failed: {}", command, status)),
+        Err(error) => fail(format!("{:?} cannot be run: {}; set CC and AR to programs that can", command.get_program(), error)),
     }
 }
 
 fn tool(words: &[String]) -> Command {
-    let mut command = Command::new(&words[0]);
+    let mut command = Command::new(words.first().unwrap_or_else(|| fail("CC or AR is set, but empty".to_string())));
     command.args(&words[1..]);
     command
 }

@@ -25,7 +25,6 @@ from midge.run.reference import run_reference
 from midge.toolchain import runtime_dir
 
 FOLDER = "test"
-SAMPLES = 2
 _COPIED = {"golden_bench.c": "golden_bench.c", "golden_bench.h": "golden_bench.h", "golden_hooks.h": "golden_hooks.h", "main.c": "golden_main.c"}
 _LICENCE = "/* SPDX-License-Identifier: 0BSD */\n"
 _MASK = 0xFFFFFFFF
@@ -170,7 +169,7 @@ clean:
 
 _CMAKE = """\
 # SPDX-License-Identifier: 0BSD
-# cmake -B build && cmake --build build && ctest --test-dir build
+# cmake -B build-cmake && cmake --build build-cmake && ctest --test-dir build-cmake
 cmake_minimum_required(VERSION 3.13)
 project(@NAME@_golden C)
 enable_testing()
@@ -181,6 +180,9 @@ add_executable(@NAME@_golden ${LIBRARY_SOURCES} golden_bench.c golden_data.c mai
 set_source_files_properties(${LIBRARY_SOURCES} PROPERTIES COMPILE_OPTIONS "-include;${HERE}/golden_hooks.h")
 set_target_properties(@NAME@_golden PROPERTIES C_STANDARD 99 C_EXTENSIONS OFF)
 target_include_directories(@NAME@_golden PRIVATE ${HERE} ${HERE}/../src)
+if(CMAKE_C_COMPILER_ID MATCHES "GNU|Clang" AND NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES AND NOT CMAKE_C_FLAGS MATCHES "-O")
+  target_compile_options(@NAME@_golden PRIVATE -O2)
+endif()
 add_test(NAME golden COMMAND @NAME@_golden)
 """
 
@@ -191,7 +193,7 @@ _README = """\
 Inputs, the outputs that the model gives for them, and a sum over the rows of every layer, as C. The test runs wherever C does:
 
     make check
-    cmake -B build && cmake --build build && ctest --test-dir build --output-on-failure
+    cmake -B build-cmake && cmake --build build-cmake && ctest --test-dir build-cmake --output-on-failure
 
 It exits with 0 if all is as it should be; otherwise with the number of the first layer that differs plus 1 (outputs count behind the layers, 254 stands for
 all that is higher), or with 255 if the library returned an error. It prints the name of the layer; with `-DGOLDEN_QUIET` it prints nothing and needs no

@@ -87,16 +87,21 @@ def _draw(random: np.random.Generator, graph: Graph, name: str, *, extreme: bool
     if kind.dtype is DType.BOOL:
         return random.integers(0, 2, kind.shape).astype(bool)
     if kind.dtype.is_float:
-        low, high = _float_range(graph, name)
+        low, high = float_range(graph, name)
         values = random.uniform(low, high, kind.shape)
         return np.where(values < (low + high) / 2, low, high).astype(np.float32) if extreme else values.astype(np.float32)
-    info = np.iinfo(kind.dtype.numpy)
-    low_q, high_q = max(int(info.min), -INTEGER_SPAN), min(int(info.max), 2 * INTEGER_SPAN - 1)
+    low_q, high_q = integer_range(kind.dtype)
     integers = random.integers(low_q, high_q + 1, kind.shape)
     return (np.where(integers < 0 if low_q < 0 else integers <= high_q // 2, low_q, high_q) if extreme else integers).astype(kind.dtype.numpy)
 
 
-def _float_range(graph: Graph, name: str) -> tuple[float, float]:
+def integer_range(dtype: DType) -> tuple[int, int]:
+    """What random integers of a type lie in."""
+    info = np.iinfo(dtype.numpy)
+    return max(int(info.min), -INTEGER_SPAN), min(int(info.max), 2 * INTEGER_SPAN - 1)
+
+
+def float_range(graph: Graph, name: str) -> tuple[float, float]:
     """The range of what a float input is quantized to, and a bit more on either side, so that values saturate."""
     for node in graph.consumers()[name]:
         kind = graph.type(node.outputs[0])
