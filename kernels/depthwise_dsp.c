@@ -157,9 +157,9 @@ static inline int32_t depthwise_planar_sum(const int8_t *const *in_rows, int32_t
 }
 
 static inline void depthwise_planar(const int8_t *const *in_rows, const int32_t *stream, int8_t *out, const midge_conv2d_params *p, int bytes, int rounding) {
-  int32_t total = stream[1], taps = bytes ? 3 : 6;
+  int32_t total = stream[1], taps = bytes ? 3 : 6, step = total != 0 ? taps + 5 : taps + 6;
   stream += 3;
-  for (int32_t channel = 0; channel < p->in_channels; ++channel, stream += taps + (total != 0 ? 5 : 6)) {
+  for (int32_t channel = 0; channel < p->in_channels; ++channel, stream += step) {
     const int32_t *last = stream + 3 + taps;
     for (int32_t x = 0; x < p->out_width; ++x) {
       uint32_t bias = (uint32_t)stream[x == 0 ? 0 : x == p->out_width - 1 ? 2 : 1];

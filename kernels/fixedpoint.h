@@ -25,13 +25,13 @@ static inline int32_t midge_requantize(int32_t acc, int32_t multiplier, int32_t 
   if (shift > 0) {
     int32_t limit = (int32_t)(1u << (30 - shift));
     acc = midge_clamp(acc, -limit, limit);
+    if (rounding == MIDGE_ROUND_TWICE) {
+      return midge_high_mul((int32_t)((uint32_t)acc << shift), multiplier);
+    }
   }
   if (rounding == MIDGE_ROUND_ONCE) {
     int32_t total = 31 - shift;
     return (int32_t)(((int64_t)acc * multiplier + ((int64_t)1 << (total - 1))) >> total);
-  }
-  if (shift > 0) {
-    return midge_high_mul((int32_t)((uint32_t)acc << shift), multiplier);
   }
   return midge_shift_right_half_away(midge_high_mul(acc, multiplier), -shift);
 }

@@ -34,7 +34,7 @@ DEVIATIONS = (
     Deviation(
         "2.2",
         ANY,
-        r"[-+*|]|\b0u?\b",
+        r"\* 1\b|\b0u? [-+|]|[-+|] -?0u?\b|ZERO_POINT",
         "A zero point or an offset of 0 is subtracted like any other, so that the text of a library does not depend on its value.",
     ),
     Deviation("2.3", KERNELS, r"typedef|\}|\w+\(", "A kernel's header declares the types of all routines of its family; a library may use some of them."),
@@ -150,10 +150,11 @@ DEVIATIONS = (
     Deviation("constVariable", KERNELS, r"\*", "The end of a walk has the type of the pointer that walks."),
     Deviation(
         "knownConditionTrueFalse",
-        ANY,
+        KERNELS,
         r"\bif \(|\?|&&|\|\||\bwhile \(|\bfor \(|=",
         "A condition that holds by what was decided before it stays where it says what its branch is for.",
     ),
+    Deviation("ctuArrayIndex", KERNELS, r"\brows\[1\]|_rows\[1\]", "A second row is taken only where a kernel is told that there is one."),
     Deviation(
         "ctuPointerArith", KERNELS, r"\bend = \w+ \+ ", "The end of a walk is one past the last element, which C allows; it is compared with and never read."
     ),
