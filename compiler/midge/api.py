@@ -218,8 +218,10 @@ def _squeezed(graph: Graph, target: Target, digest: str, choice: Choice, wish: W
     """
     portable = lower(graph, target, graph.name, digest, replace(choice, optimize="size", flash=None, require_fast=False))
     least = place(portable, replace(wish, least=True))
-    floor = {least.layers[call.layer].value: call.scratch_nbytes for call in least.calls}
-    tried: list[list[str]] = []
+    floor, tried = dict[str, int](), list[list[str]]()  # what portable kernels need anyway
+    for call in least.calls:
+        value = least.layers[call.layer].value
+        floor[value] = max(floor.get(value, 0), call.scratch_nbytes)
     for cut in CUTS:
         room = {value: max(nbytes, floor.get(value, 0)) for value, nbytes in spare(least, ram - cut).items()}
         program = lower(graph, target, graph.name, digest, replace(choice, room=room))

@@ -71,10 +71,10 @@ def modulo(word: str, a: Out, b: Out) -> Out | None:
     """An operation on uint32_t whose result is known, or one of its operands: on small numbers, or with 0."""
     if not (a.pure and b.pure):
         return None
-    small = a.range is not None and b.range is not None and a.range.one and b.range.one and min(a.range.low, b.range.low) >= 0
-    fact = combine(word, a.range, b.range) if small and a.range and b.range and a.unsigned else None
-    if fact is not None and fact.one and 0 <= fact.low < 1 << 31:
-        return literal(fact.low, unsigned=True)
+    if a.unsigned and a.range is not None and b.range is not None and min(a.range.low, b.range.low) >= 0:
+        fact = combine(word, a.range, b.range)
+        if fact is not None and fact.one and 0 <= fact.low < 1 << 31:
+            return literal(fact.low, unsigned=True)
     if word == "&" and 0 in (a.known, b.known):
         return literal(0, unsigned=True)
     return a if word in ("|", "+") and b.known == 0 and (a.unsigned or a.text.startswith("(uint32_t)")) else None
